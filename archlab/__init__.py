@@ -1,0 +1,47 @@
+"""archlab: parameters, FLOPs, KV cache, memory and latency of Gemma-style decoders, and the decoders themselves.
+
+    spec = archlab.load("gemma-2-9b", {"attention.n_kv_heads": 1})
+    archlab.params(spec).total
+    archlab.flops(spec, archlab.Workload(new=8192)).total
+    archlab.kv_cache(spec, context=131072).total
+
+Names are imported when they are used: `import archlab` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_FACE = {
+    "models": "presets", "load": "presets",
+    "Workload": "spec", "Precision": "spec", "ModelSpec": "spec",
+    "params": "analyzers.params", "flops": "analyzers.flops", "kv_cache": "analyzers.kv_cache",
+    "latency": "analyzers.latency", "formula": "analyzers.formula",
+    "evaluate": "sweep.evaluate", "build": "nn.build", "measure": "", "errors": "", "ledger": "ledger",
+}  # fmt: skip
+
+if TYPE_CHECKING:
+    from archlab import errors, measure
+    from archlab.analyzers.flops import flops
+    from archlab.analyzers.formula import formula
+    from archlab.analyzers.kv_cache import kv_cache
+    from archlab.analyzers.latency import latency
+    from archlab.analyzers.params import params
+    from archlab.ledger import ledger
+    from archlab.nn.build import build
+    from archlab.presets import load, models
+    from archlab.spec import ModelSpec, Precision, Workload
+    from archlab.sweep.evaluate import evaluate
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module 'archlab' has no attribute {name!r}")
+    home = _FACE[name]
+    found = import_module(f"archlab.{home or name}")
+    return getattr(found, name) if home else found
+
+
+def __dir__() -> list[str]:
+    return [*_FACE, "__version__"]

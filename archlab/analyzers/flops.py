@@ -1,0 +1,51 @@
+"""How many FLOPs: 2 a multiply-add, matrix products only; elementwise operations in a column of their own.
+
+`.total` counts the (token, key) pairs that masks keep. `.dense` is what a tracer of the built module sees: T x U.
+Training adds the backward pass: each operand that needs a gradient costs the product once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archlab.algebra import Number
+from archlab.ledger import Entry, ledger
+from archlab.rows import Op
+from archlab.spec import ModelSpec, Workload
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs of one workload; `by_part` splits `.total`, `vector` counts elementwise operations of the forward pass."""
+
+    total: Number
+    dense: Number
+    vector: Number
+    by_part: dict[str, Number]
+
+
+def flops(spec: ModelSpec, work: Workload) -> Flops:
+    """Counts FLOPs of T new tokens ending at context S; with work.train, forward and backward."""
+    total: Number = 0
+    dense: Number = 0
+    elementwise: Number = 0
+    by_part: dict[str, Number] = {}
+    for entry in ledger(spec, work).entries:
+        for op in entry.ops:
+            elementwise = elementwise + op.vector(entry.sizes) * entry.count
+            if op.kind != "matmul":
+                continue
+            times = entry.count * _passes(entry, op, work.train)
+            exact = op.flops(entry.sizes) * times
+            total = total + exact
+            dense = dense + op.flops(entry.sizes, dense=True) * times
+            by_part[entry.part] = by_part.get(entry.part, 0) + exact
+    return Flops(total, dense, elementwise, by_part)
+
+
+def _passes(entry: Entry, op: Op, train: bool) -> int:
+    """1 forward, and 1 more for each operand whose gradient is wanted."""
+    if not train:
+        return 1
+    frozen = sum(not entry.weights[o.name].trainable for o in op.reads("w"))
+    return 1 + len(op.line.inputs) - frozen

@@ -1,0 +1,52 @@
+"""The formulas themselves: an analyzer run on sympy symbols, so that a report prints what was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from archlab.algebra import Number
+from archlab.analyzers.flops import flops
+from archlab.analyzers.kv_cache import kv_cache
+from archlab.analyzers.params import params
+from archlab.errors import UnknownNameError, nearest
+from archlab.presets import override, resolve
+from archlab.spec import ModelSpec, Workload
+
+METRICS = ("params", "kv_cache", "flops_prefill", "flops_decode")
+
+LETTERS = {
+    "d_model": "D", "n_layers": "L", "vocab_size": "V", "attention.n_heads": "N", "attention.n_kv_heads": "K",
+    "attention.head_dim": "H", "local.window": "W", "mlp.d_ff": "F",
+}  # fmt: skip
+"""Key -> the letter that stands for it in a formula."""
+
+
+def formula(metric: str, spec: ModelSpec, letters: Sequence[str] = ()) -> Any:
+    """A metric as a sympy expression in S (context, tokens) and B (batch), and in the letters of the keys named.
+
+    >>> formula("kv_cache", archlab.load("gemma-2-9b"))
+    172032*B*S + 172032*B*Min(4096, S)
+    """
+    if metric not in METRICS:
+        raise UnknownNameError(f"unknown metric {metric!r}{nearest(metric, METRICS)} (known: {', '.join(METRICS)})")
+    import sympy
+
+    def symbol(name: str) -> Number:
+        return sympy.Symbol(name, integer=True, positive=True)
+
+    unknown = [key for key in letters if key not in LETTERS]
+    if unknown:
+        raise UnknownNameError(f"no letter stands for {unknown[0]!r}{nearest(unknown[0], LETTERS)}")
+    if letters:
+        spec = resolve(override(dict(spec.data), {key: symbol(LETTERS[key]) for key in letters}))
+    batch, context = symbol("B"), symbol("S")
+    work = Workload(batch, new=context, context=context, logits="last")
+    computed = {
+        "params": lambda: params(spec).total,
+        "kv_cache": lambda: kv_cache(spec, context, batch).total,
+        "flops_prefill": lambda: flops(spec, work).total,
+        "flops_decode": lambda: flops(spec, replace(work, new=1)).total,
+    }[metric]()
+    return sympy.expand(computed)

@@ -1,0 +1,61 @@
+"""A roofline bound on latency: each op takes at least its FLOPs over the peak rate, and at least its bytes over the bandwidth.
+
+Bytes are weights and state, crossing the memory bus once; activations are free, as in perfect fusion. FLOPs are exact
+(causal, windowed). Ops run one after another, so parts add up. Nothing here is measured: on the device itself no
+program that runs op by op from device memory is faster, and every real one is slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archlab.algebra import Number, is_scalar, maximum
+from archlab.config import load_precision
+from archlab.errors import SpecError
+from archlab.hardware import Hardware, load_hardware
+from archlab.ledger import Entry, ledger
+from archlab.rows import Op
+from archlab.spec import ModelSpec, Precision, Workload
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds. `compute` and `memory` are what each roof alone would ask; `bound` names the higher one."""
+
+    seconds: Number
+    by_part: dict[str, Number]
+    compute: Number
+    memory: Number
+    source: str = "bound"
+
+    @property
+    def bound(self) -> str:
+        """compute | memory. For scalars."""
+        return "compute" if self.compute > self.memory else "memory"
+
+
+def latency(spec: ModelSpec, work: Workload, hardware: str | Hardware, precision: str | Precision = "bf16") -> Latency:
+    """Lower bound on the time of one forward pass. Raises SpecError where the device has no rate for the format."""
+    if work.train:
+        raise SpecError("latency is for prefill and decode; a training step has no bound here yet")
+    hardware, precision = load_hardware(hardware), load_precision(precision)
+    peak, bandwidth = hardware.flops_per_s(precision.compute), hardware.bandwidth_bytes_per_s
+    by_part: dict[str, Number] = {}
+    compute: Number = 0
+    memory: Number = 0
+    for entry in ledger(spec, work).entries:
+        for op in entry.ops:
+            arithmetic = op.flops(entry.sizes) * entry.count / peak
+            traffic = op_bytes(entry, op, precision) * entry.count / bandwidth
+            compute, memory = compute + arithmetic, memory + traffic
+            longer = maximum(arithmetic, traffic)
+            if not (is_scalar(longer) and longer == 0):
+                by_part[entry.part] = by_part.get(entry.part, 0) + longer
+    return Latency(sum(by_part.values()), by_part, compute, memory)
+
+
+def op_bytes(entry: Entry, op: Op, precision: Precision) -> Number:
+    """Bytes of weights read and of state read and written by one run of an op."""
+    weights = sum(n * precision.bits(w) for w, n in entry.read_weights(op))
+    states = sum(n * precision.state_bits(s) for s, n in entry.touched_states((*op.reads("cache"), *op.writes())))
+    return (weights + states) / 8

@@ -1,0 +1,42 @@
+"""RMSNorm: x * (mean(x^2) + eps)^-1/2 in fp32, times the gain in fp32, then cast back.
+
+The gain is 1 + w in Gemma 1, 2, 3 and VaultGemma, w in Gemma 3n and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from archlab.algebra import Number
+from archlab.rows import Op, Weight, vector
+from archlab.spec import Block, choice, flag, real
+
+
+@dataclass(frozen=True)
+class NormSection:
+    """What a model file says about norms: the `norm` section."""
+
+    eps: float = real("added to the mean square", 1e-6)
+    gain: str = choice("one_plus: x * (1 + w), as in Gemma 1 to 3; plain: x * w", ("one_plus", "plain"), "one_plus")
+    post: bool = flag("a second norm after each block, before the residual sum (Gemma 2 and 3)", False)
+
+
+@dataclass(frozen=True)
+class RMSNorm(Block):
+    """A norm over the residual stream."""
+
+    part = "norm"
+
+    d_model: Number = field(kw_only=True)
+    eps: float = field(kw_only=True, default=1e-6)
+    plus_one: bool = field(kw_only=True, default=True)
+
+    def sizes(self) -> dict[str, Number]:
+        return {"D": self.d_model}
+
+    def weights(self) -> Iterator[Weight]:
+        yield Weight("gain", "D", role="norm", use="vector")
+
+    def ops(self) -> Iterator[Op]:
+        yield vector("x BTD, w.gain D -> y BTD", per=4)

@@ -1,0 +1,24 @@
+"""What the API raises for bad input, and how a misspelling is met."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ArchlabError(Exception):
+    """Bad input. The message is one sentence: the value, the rule, the nearest right spelling."""
+
+
+class SpecError(ArchlabError):
+    """A model, workload, device or precision that breaks a rule."""
+
+
+class UnknownNameError(ArchlabError):
+    """A name (model, key, device, study ...) that is not there."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' when something close is known, else ''."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.55)
+    return f"; did you mean {close[0]!r}?" if close else ""

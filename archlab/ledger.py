@@ -1,0 +1,88 @@
+"""Walks a spec once and collects its rows, sized: each distinct block once, with how often and in which layers it stands.
+
+Analyzers are folds over a ledger. They know rows, not blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from archlab.algebra import Number, product
+from archlab.rows import Op, Operand, Sizes, State, Weight, extent
+from archlab.spec import Block, ModelSpec, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A block in its place: `count` times, in layers `indices` (None: unknown, or not in a layer)."""
+
+    path: str
+    kind: str  # kind of layer, "" outside the layers
+    part: str
+    count: Number
+    indices: tuple[int, ...] | None
+    sizes: Sizes
+    weights: Mapping[str, Weight]
+    states: Mapping[str, State]
+    ops: tuple[Op, ...]
+
+    def numel(self, row: Weight | State) -> Number:
+        """Elements of one copy of a weight, or of one slot of one sequence of a state."""
+        return product(self.sizes[a] for a in row.axes)
+
+    def part_of(self, weight: Weight) -> str:
+        """Where a weight is counted."""
+        return weight.part or self.part
+
+    def read_weights(self, op: Op) -> Iterator[tuple[Weight, Number]]:
+        """(weight, elements read) of one run of an op: a lookup reads the rows that it returns, not the table."""
+        for operand in op.reads("w"):
+            weight = self.weights[operand.name]
+            if op.kind == "lookup":
+                yield weight, extent(op.line.outputs[0].axes, self.sizes)
+            else:
+                yield weight, extent(operand.axes, self.sizes)
+
+    def touched_states(self, operands: tuple[Operand, ...]) -> Iterator[tuple[State, Number]]:
+        """(state, elements) of the state operands read or written."""
+        for operand in operands:
+            yield self.states[operand.name], extent(operand.axes, self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The rows of a model, and of a workload on it where one is given."""
+
+    spec: ModelSpec
+    work: Workload | None
+    entries: tuple[Entry, ...]
+
+
+def ledger(spec: ModelSpec, work: Workload | None = None) -> Ledger:
+    """Collects the rows. Without a workload, operations are listed but cannot be sized."""
+    return Ledger(spec, work, tuple(_entries(spec, work)))
+
+
+def _entries(spec: ModelSpec, work: Workload | None) -> Iterator[Entry]:
+    stack = spec.decoder
+    yield _entry("embedding", stack.embedding, work)
+    for layer in stack.layers:
+        for path, block in layer.blocks():
+            yield _entry(path, block, work, layer.kind, layer.count, layer.indices)
+    for path, block in stack.head:
+        yield _entry(path, block, work)
+
+
+def _entry(
+    path: str,
+    block: Block,
+    work: Workload | None,
+    kind: str = "",
+    count: Number = 1,
+    indices: tuple[int, ...] | None = None,
+) -> Entry:
+    sizes = block.sizes() if work is None else block.sizes() | block.bind(work)
+    weights = {w.name: w for w in block.weights()}
+    states = {s.name: s for s in block.state()}
+    return Entry(path, kind, block.part, count, indices, sizes, weights, states, tuple(block.ops()))

@@ -1,0 +1,180 @@
+"""The waist: what a block stores, remembers and does. Analyzers see these rows and nothing else.
+
+Rows are written in axis letters (the legend is in `algebra`); a block binds the letters to sizes once, for its
+weights, its state and its operations alike.
+
+An operation is a line such as
+
+    q BTKGH, cache.k BUKH -> ~s BKG(TU)
+
+Each operand is a name and its axes. `w.` reads a weight, `cache.` reads or writes a state; `~` marks what never
+leaves the chip in a fused attention. `(TU)` is a pair axis: its exact size is the number of (token, key) pairs
+that the mask keeps, its dense size T x U. From the line follow exact and dense FLOPs, the weights and the state
+that are read, the state that is written, and the size of what is left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from archlab.algebra import Number, minimum, product
+
+Sizes = Mapping[str, Number]
+"""Axis letter -> size. A pair axis is bound under both letters: sizes["TU"]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor that the block stores.
+
+    role    what precision and sharding rules look at: q, k, v, o, gate, up, down, norm, embedding, head ...
+    part    where it is counted, when that is not the block's own part (a QK-norm's gain counts as norm)
+    use     matmul | lookup | vector | unread (released files carry K/V weights that no layer reads)
+    routed  (k, E): a token touches k of the E slices of the first axis (experts)
+    tied    path of the weight whose storage this one shares; it counts no storage of its own
+    """
+
+    name: str
+    axes: str
+    role: str
+    part: str | None = None
+    use: str = "matmul"
+    routed: tuple[Number, Number] | None = None
+    tied: str | None = None
+    trainable: bool = True
+    on_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A tensor that the block remembers between tokens: `axes` is one slot of one sequence.
+
+    capacity  context (a slot a token) | window (at most `window` slots) | source (a slot a source token)
+              | constant (one slot)
+    part      where it is counted: global | local | recurrent | source
+    stored    False where an earlier layer keeps it and this one only reads (KV sharing)
+    bits      set where the state has a format of its own (RG-LRU keeps fp32); else the KV precision's
+    """
+
+    name: str
+    axes: str
+    capacity: str
+    part: str
+    role: str
+    window: Number = None
+    stored: bool = True
+    bits: int | None = None
+
+    def slots(self, context: Number, source: Number = 0) -> Number:
+        """Slots held once `context` tokens (and `source` source tokens) have gone by."""
+        if self.capacity == "window":
+            return minimum(context, self.window)
+        return {"context": context, "source": source, "constant": 1}[self.capacity]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One name of a line with its axes, pair axes kept as one item: ("B", "K", "G", "TU")."""
+
+    name: str
+    axes: tuple[str, ...]
+    place: str  # "" | "w" | "cache"
+    on_chip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A parsed line; `axes` are the distinct axes over all its operands."""
+
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A step of the block. kind: matmul | vector | lookup | append. `per` counts vector operations an element."""
+
+    kind: str
+    line: Line
+    text: str
+    per: int = 0
+
+    def flops(self, sizes: Sizes, dense: bool = False) -> Number:
+        """Matrix-product FLOPs of the forward pass, 2 a multiply-add."""
+        return 2 * extent(self.line.axes, sizes, dense) if self.kind == "matmul" else 0
+
+    def vector(self, sizes: Sizes) -> Number:
+        """Elementwise operations, over the pairs that the mask keeps."""
+        return self.per * extent(self.line.axes, sizes)
+
+    def reads(self, place: str) -> tuple[Operand, ...]:
+        """The operands read from weights ("w") or state ("cache")."""
+        return tuple(o for o in self.line.inputs if o.place == place)
+
+    def writes(self) -> tuple[Operand, ...]:
+        """The state operands written."""
+        return tuple(o for o in self.line.outputs if o.place == "cache")
+
+
+def matmul(text: str) -> Op:
+    """A contraction: 2 FLOPs for each point of the axes' product."""
+    return Op("matmul", parse(text), text)
+
+
+def vector(text: str, per: int = 1) -> Op:
+    """Elementwise work: `per` operations for each point of the axes' product."""
+    return Op("vector", parse(text), text, per)
+
+
+def lookup(text: str) -> Op:
+    """Rows taken from a table: reads what it returns, not the table; no FLOPs."""
+    return Op("lookup", parse(text), text)
+
+
+def append(text: str) -> Op:
+    """New tokens written to a state; its token axis says how many."""
+    return Op("append", parse(text), text)
+
+
+def extent(axes: tuple[str, ...], sizes: Sizes, dense: bool = False) -> Number:
+    """Number of points of a product of axes; a pair axis counts its kept pairs, or all of them if dense."""
+    if dense:
+        return product(sizes[letter] for axis in axes for letter in axis)
+    return product(sizes[axis] for axis in axes)
+
+
+@lru_cache(maxsize=None)
+def split_axes(text: str) -> tuple[str, ...]:
+    """'BKG(TU)' -> ('B', 'K', 'G', 'TU')."""
+    axes: list[str] = []
+    group: str | None = None
+    for letter in text:
+        if letter == "(":
+            group = ""
+        elif letter == ")":
+            axes.append(group or "")
+            group = None
+        elif group is None:
+            axes.append(letter)
+        else:
+            group += letter
+    return tuple(axes)
+
+
+@lru_cache(maxsize=None)
+def parse(text: str) -> Line:
+    """Compile a line once."""
+    left, _, right = text.partition("->")
+    inputs, outputs = (tuple(_operand(o) for o in side.split(",") if o.strip()) for side in (left, right))
+    distinct = dict.fromkeys(a for operand in (*inputs, *outputs) for a in operand.axes)
+    paired = {letter for axis in distinct if len(axis) > 1 for letter in axis}  # T and U live on inside (TU)
+    return Line(inputs, outputs, tuple(a for a in distinct if a not in paired))
+
+
+def _operand(text: str) -> Operand:
+    name, axes = text.split()
+    place, _, local = name.rpartition(".")
+    return Operand(local.lstrip("~"), split_axes(axes), place, name.startswith("~"))

@@ -1,0 +1,303 @@
+"""What a model, a workload and a precision are: data, and the rules that they keep.
+
+A field is declared once, with its type and one line of explanation; the loader's type checks, `archlab new`'s
+comments and the sweep's key check all read that declaration. A rule is a condition and a sentence: on numbers a
+broken rule raises the sentence, on columns it masks the points that break it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from archlab.algebra import Number, ceil_div, divides, is_column, is_scalar, is_symbol, maximum
+from archlab.errors import SpecError, nearest
+from archlab.rows import Op, Sizes, State, Weight
+
+# ---------------------------------------------------------------- fields and rules
+
+Rule = tuple[Any, Callable[[], str]]
+"""(condition, sentence): the condition is a bool, or a column of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """A kind of value: what it must be, in words, and the test."""
+
+    words: str
+    test: Callable[[Any], bool]
+    none: bool = False
+    choices: tuple[str, ...] = ()
+
+    def check(self, path: str, value: Any) -> None:
+        """Raises SpecError unless the value (or the column, or the symbol) is of this type."""
+        if is_column(value) or is_symbol(value) or (self.none and value is None) or self.test(value):
+            return
+        hint = nearest(value, self.choices) if isinstance(value, str) else ""
+        raise SpecError(f"{path}={value!r} must be {self.words}{hint}")
+
+
+def _is_int(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False) -> Any:
+    """A field that counts something: an int of 1 or more (or null, where `none`)."""
+    kind = FieldType("a whole number of 1 or more" + (" or null" if none else ""), lambda x: _is_int(x) and x >= 1, none)
+    return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
+
+
+def real(doc: str, default: Any = dataclasses.MISSING, none: bool = False) -> Any:
+    """A field that measures something: a number above 0 (or null, where `none`)."""
+    kind = FieldType(
+        "a number above 0" + (" or null" if none else ""),
+        lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < float("inf"),
+        none,
+    )
+    return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
+
+
+def flag(doc: str, default: Any = dataclasses.MISSING) -> Any:
+    """A field that is true or false."""
+    kind = FieldType("true or false", lambda x: isinstance(x, bool))
+    return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
+
+
+def text(doc: str, default: Any = dataclasses.MISSING) -> Any:
+    """A field for people: a name or a sentence."""
+    kind = FieldType("text", lambda x: isinstance(x, str) and bool(x.strip()))
+    return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
+
+
+def names(doc: str, default: Any = dataclasses.MISSING) -> Any:
+    """A field that is a list of names, not empty."""
+    kind = FieldType(
+        "a list of names", lambda x: isinstance(x, list | tuple) and bool(x) and all(isinstance(n, str) for n in x)
+    )
+    return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
+
+
+def choice(doc: str, options: tuple[str, ...], default: Any = dataclasses.MISSING) -> Any:
+    """A field that is one of a few words."""
+    kind = FieldType("one of " + ", ".join(options), lambda x: x in options, choices=options)
+    return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
+
+
+def fields_of(schema: type) -> dict[str, dataclasses.Field]:
+    """The fields that a file may set: those declared with a type and a line of explanation."""
+    return {f.name: f for f in dataclasses.fields(schema) if "doc" in f.metadata}
+
+
+def check_fields(schema: type, path: str, values: Mapping[str, Any]) -> None:
+    """Raises SpecError for an unknown field, a missing one, or one of the wrong type."""
+    known = fields_of(schema)
+    prefix = f"{path}." if path else ""
+    for name, value in values.items():
+        if name not in known:
+            raise SpecError(f"unknown key {prefix}{name}{nearest(name, known)} (known: {', '.join(known)})")
+        known[name].metadata["type"].check(prefix + name, value)
+    for name, f in known.items():
+        if f.default is dataclasses.MISSING and name not in values:
+            raise SpecError(f"{prefix}{name} is missing: {f.metadata['doc']}")
+
+
+def multiple_of(a_name: str, a: Number, b_name: str, b: Number) -> Rule:
+    """The rule that b divides a."""
+    return divides(b, a), lambda: f"{a_name} ({a}) must be a multiple of {b_name} ({b}); {_divisors(a)} would do"
+
+
+def _divisors(n: Number) -> str:
+    divisors = [str(d) for d in range(1, min(int(n), 4096) + 1) if n % d == 0]
+    return ", ".join(divisors[:-1]) + " or " + divisors[-1] if len(divisors) > 1 else divisors[0]
+
+
+# ---------------------------------------------------------------- blocks
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block type: a frozen dataclass of its sizes that declares rows. See `rows` for the notation.
+
+    `part` is where its weights and operations are counted unless a row says otherwise.
+    """
+
+    part: ClassVar[str] = ""
+
+    def sizes(self) -> dict[str, Number]:
+        """The letters that the shape binds."""
+        return {}
+
+    def bind(self, work: Workload) -> dict[str, Number]:
+        """The letters that the workload binds: batch, new tokens, context, rows of logits."""
+        return {"B": work.batch, "T": work.new, "S": work.context, "R": work.logit_rows}
+
+    def weights(self) -> Iterator[Weight]:
+        """What it stores."""
+        yield from ()
+
+    def state(self) -> Iterator[State]:
+        """What it remembers."""
+        yield from ()
+
+    def ops(self) -> Iterator[Op]:
+        """What it does to T new tokens ending at context S; decode is T = 1."""
+        yield from ()
+
+    def rules(self) -> Iterator[Rule]:
+        """What must hold between its fields."""
+        yield from ()
+
+    def shape(self, axes: str) -> tuple[Number, ...]:
+        """Sizes of a weight's or a state's axes."""
+        sizes: Sizes = self.sizes()
+        return tuple(sizes[a] for a in axes)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """x + post(block(pre(x))): one sublayer of a layer."""
+
+    name: str
+    block: Block
+    pre: Block
+    post: Block | None = None
+
+    def blocks(self) -> Iterator[tuple[str, Block]]:
+        """(path, block) in the order in which they run."""
+        yield f"{self.name}.pre_norm", self.pre
+        yield self.name, self.block
+        if self.post is not None:
+            yield f"{self.name}.post_norm", self.post
+
+
+@dataclass(frozen=True)
+class Layer:
+    """All layers of one kind: what they hold, how many there are, and which."""
+
+    kind: str
+    residuals: tuple[Residual, ...]
+    count: Number
+    indices: tuple[int, ...] | None  # None where n_layers is a column or a symbol
+
+    def blocks(self) -> Iterator[tuple[str, Block]]:
+        """(path, block) of one layer, in the order in which they run."""
+        for residual in self.residuals:
+            yield from residual.blocks()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An embedding, layers, and a head: a decoder (an encoder is a stack without logits)."""
+
+    embedding: Block
+    layers: tuple[Layer, ...]
+    head: tuple[tuple[str, Block], ...]  # final norm, then the logits
+
+
+def repeat_pattern(pattern: tuple[str, ...], n_layers: Number) -> dict[str, Number]:
+    """Layers of each kind when the pattern is repeated and then cut at n_layers; on columns too."""
+    period = len(pattern)
+    counts: dict[str, Number] = {}
+    for position, kind in enumerate(pattern):
+        here = ceil_div(n_layers - position, period)  # positions p, p + period, ... below n_layers
+        counts[kind] = counts.get(kind, 0) + maximum(0, here)
+    return counts
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as data. Read by the ledger and by the builder, written by neither.
+
+    `data` is the resolved YAML, from which overrides and sweeps start.
+    """
+
+    name: str = text("how the model is called")
+    family: str = text("gemma, gemma2, gemma3 ... : whose tensors it has")
+    source: str = text("where the numbers come from")
+    d_model: Number = size("width of the residual stream")
+    n_layers: Number = size("layers")
+    vocab_size: Number = size("rows of the token table")
+    context: Number = size("trained context, tokens")
+    pattern: tuple[str, ...] = names("kinds of layer, repeated and then cut at n_layers; local*5 is five of them")
+    notes: str = text("what a reader should know about the numbers", "none")
+    decoder: Stack = field(kw_only=True)
+    data: Mapping[str, Any] = field(kw_only=True, repr=False, compare=False)
+
+    def kinds(self) -> list[str]:
+        """The kind of each layer, in order. Needs a plain n_layers."""
+        return [self.pattern[i % len(self.pattern)] for i in range(self.n_layers)]
+
+    def layer(self, kind: str) -> Layer:
+        """The layers of one kind."""
+        return next(layer for layer in self.decoder.layers if layer.kind == kind)
+
+
+# ---------------------------------------------------------------- workload and precision
+
+
+@dataclass(frozen=True)
+class Workload:
+    """T = `new` tokens for each of `batch` sequences, ending at `context` tokens.
+
+    Prefill has new = context, a decode step new = 1. `train` adds the backward pass and has new = context.
+    `logits` is 'all' or 'last'. Raises SpecError for sizes that cannot be.
+    """
+
+    batch: Number = 1
+    new: Number = None
+    context: Number = None
+    train: bool = False
+    logits: str = "all"
+
+    def __post_init__(self) -> None:
+        new, context = self.new, self.context
+        if new is None and context is None:
+            raise SpecError("a workload needs new (tokens to process) or context (tokens in all)")
+        object.__setattr__(self, "new", context if new is None else new)
+        object.__setattr__(self, "context", new if context is None else context)
+        for name in ("batch", "new", "context"):
+            value = getattr(self, name)
+            if not (is_column(value) or is_symbol(value) or (_is_int(value) and value >= 1)):
+                raise SpecError(f"{name}={value!r} must be a whole number of 1 or more")
+        if self.logits not in ("all", "last"):
+            raise SpecError(f"logits={self.logits!r} must be all or last")
+        if is_scalar(self.new) and is_scalar(self.context):
+            if self.new > self.context:
+                raise SpecError(f"new={self.new} must not exceed context={self.context}, which counts the new tokens too")
+            if self.train and self.new != self.context:
+                raise SpecError(f"training needs new = context, not new={self.new} and context={self.context}")
+
+    @property
+    def logit_rows(self) -> Number:
+        """Rows of logits a sequence."""
+        return self.new if self.logits == "all" else 1
+
+    def decode(self) -> Workload:
+        """One decode step that ends at the same context."""
+        return dataclasses.replace(self, new=1, train=False)
+
+    def prefill(self) -> Workload:
+        """The whole context at once."""
+        return dataclasses.replace(self, new=self.context, train=False)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A rule from a weight to bits, the KV cache's bits, and the number format that matrix products run in."""
+
+    name: str = text("how the precision is called")
+    weights: Number = size("bits of a weight")
+    kv: Number = size("bits of an element of the KV cache")
+    compute: str = choice("number format of the matrix products", ("fp32", "tf32", "fp16", "bf16", "fp8", "int8"))
+    source: str = text("where the format is defined", "")
+
+    def bits(self, weight: Weight) -> Number:
+        """Bits of one element of a weight."""
+        return self.weights
+
+    def state_bits(self, state: State) -> Number:
+        """Bits of one element of a state."""
+        return self.kv if state.bits is None else state.bits
+
