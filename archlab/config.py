@@ -12,6 +12,7 @@ from archlab import yamlfile
 from archlab.errors import UnknownNameError, nearest
 from archlab.paths import group_files
 from archlab.spec import Precision, Workload, check_fields, choice, size, text
+from archlab.units import tokens
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def load_workload(name: str | Path | Workload) -> Workload:
 
 def workload_from(data: Mapping[str, Any]) -> Workload:
     """A workload from its keys. Raises SpecError."""
+    if "context" in data:
+        data = {**data, "context": tokens(data["context"], "workload.context")}
     check_fields(Serving, "workload", data)
     serving = Serving(**data)
     return Workload(serving.batch, new=serving.context, context=serving.context, logits=serving.logits)

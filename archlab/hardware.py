@@ -61,6 +61,10 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
     """A device by name or from a file. Raises ArchlabError."""
     if isinstance(name, Hardware):
         return name
-    data = group_file("hardware", "device", name)
+    return hardware_from(group_file("hardware", "device", name))
+
+
+def hardware_from(data: Mapping[str, Any]) -> Hardware:
+    """A device from its keys. Raises SpecError."""
     check_fields(Hardware, "hardware", data)
     return Hardware(**data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from archlab.algebra import Number, is_scalar
 from archlab.blocks import MIXERS, SECTIONS, Embedding, GatedMLP, Head, NormSection, RMSNorm
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.paths import group_files
-from archlab.spec import Block, Layer, ModelSpec, Residual, Stack, check_fields, fields_of, repeat_pattern
+from archlab.spec import Block, FieldType, Layer, ModelSpec, Residual, Stack, check_fields, fields_of, repeat_pattern
 
 MIXER = "attention"  # the mixer of a kind of layer that names none; `block: NAME` names one
 KINDS = ("local", "global", "recurrent")  # kinds that a file may describe without using
@@ -48,7 +48,7 @@ def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> Model
 def read(model: str | Path) -> dict[str, Any]:
     """The keys of a preset or of a file, inheritance done; checked only by `resolve`."""
     path = Path(model)
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.is_file():
+    if path.suffix in (".yaml", ".yml") or "/" in str(model) or path.is_file():
         return _inherit(path, ())
     found = group_files("model")
     if str(model) not in found:
@@ -102,7 +102,7 @@ def override(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         else:
             _check_key(result, section, name)
             result[section] = {**(result.get(section) or {}), name: new}
-    _refuse_shadowed(result, changes)
+    refuse_shadowed(result, changes)
     return result
 
 
@@ -112,6 +112,15 @@ def known_keys(data: Mapping[str, Any]) -> list[str]:
     for section in (*SECTIONS, *(k for k in KINDS if k in data)):
         keys += [f"{section}.{name}" for name in fields_of(SECTIONS.get(section) or MIXERS[MIXER])]
     return keys
+
+
+def field_type(data: Mapping[str, Any], key: str) -> FieldType:
+    """The type of a dotted key. Raises SpecError for a key that is unknown."""
+    section, _, name = key.partition(".")
+    if not name:
+        return TOP[section].metadata["type"]
+    _check_key(data, section, name)
+    return fields_of(SECTIONS.get(section) or _mixer(data, section))[name].metadata["type"]
 
 
 def _first_key(section: str) -> str:
@@ -127,7 +136,9 @@ def _check_key(data: Mapping[str, Any], section: str, name: str) -> None:
         raise SpecError(f"unknown key {section}.{name}{nearest(name, known)} ({section} takes {', '.join(known)})")
 
 
-def _refuse_shadowed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+def refuse_shadowed(data: Mapping[str, Any], changes: Iterable[str]) -> None:
+    """Raises SpecError for a changed key that another key of the model takes the effect from."""
+    changes = set(changes)
     kinds = _kinds(data)
     for key in changes:
         section, _, name = key.partition(".")

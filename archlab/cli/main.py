@@ -1,0 +1,192 @@
+"""archlab's commands. Bodies import what they need: `describe` starts no torch, pandas, plotly or hydra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from archlab.cli.screen import one_model, print_json, say, split_words, stopping
+
+app = typer.Typer(
+    help="Architecture exploration for Gemma-style decoders: parameters, FLOPs, KV cache, latency; sweeps and reports.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Words = Annotated[list[str], typer.Argument(help="MODEL (a preset or a YAML file), and key=value to change it", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Context = Annotated[Optional[str], typer.Option(help="tokens: 8192 or 8k", show_default=False)]  # noqa: UP045
+
+
+@app.command("models")
+def models_command(json: Json = False) -> None:
+    """List the models that archlab knows."""
+    from archlab.analyzers.params import params
+    from archlab.cli.describe import pattern_text
+    from archlab.cli.screen import table
+    from archlab.presets import load, models
+    from archlab.units import show_count, show_tokens
+
+    specs = [load(name) for name in models()]
+    if json:
+        return print_json([{"name": s.name, "family": s.family, "params": params(s).total, "context": s.context} for s in specs])
+    rows = [[s.name, s.family, show_count(params(s).total), show_tokens(s.context), pattern_text(s)] for s in specs]
+    print(table(["model", "family", "parameters", "context", "layers"], rows, left=(0, 1, 4)))
+
+
+@app.command()
+def hardware(name: Annotated[Optional[str], typer.Argument(show_default=False)] = None, json: Json = False) -> None:  # noqa: UP045
+    """List devices, or show one: capacity, bandwidth, peak rates, and how sure they are."""
+    from archlab.cli.devices import facts, listing, screen
+    from archlab.hardware import hardware_names, load_hardware
+
+    devices = [load_hardware(name)] if name else [load_hardware(n) for n in hardware_names()]
+    if json:
+        return print_json(facts(devices[0]) if name else [facts(d) for d in devices])
+    print(screen(devices[0]) if name else listing(devices))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="name of the model; NAME.yaml is written here")],
+    start: Annotated[str, typer.Option("--from", help="the model to start from")],
+    json: Json = False,
+) -> None:
+    """Write a model YAML to edit, its fields explained."""
+    from archlab.cli.new import template, write_template
+    from archlab.errors import SpecError
+    from archlab.presets import load
+
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise SpecError(f"{name!r} is not a name for a model; use letters, digits, - and _")
+    path = Path(f"{name.removesuffix('.yaml')}.yaml")
+    write_template(path, template(path.stem, load(start)))
+    if json:
+        return print_json({"path": str(path), "from": start})
+    print(path)
+    say(f"edit it, then: archlab describe {path}")
+
+
+@app.command()
+def describe(words: Words, json: Json = False) -> None:
+    """The architecture on one screen: layers, parameters by part, KV cache and FLOPs at three contexts."""
+    from archlab.cli.describe import facts, screen
+    from archlab.presets import load
+
+    model, overrides = one_model(words)
+    spec = load(model, overrides)
+    if json:
+        return print_json(facts(spec))
+    print(screen(spec))
+
+
+@app.command()
+def compare(
+    words: Annotated[list[str], typer.Argument(help="MODEL MODEL ...", show_default=False)],
+    out: Annotated[Optional[Path], typer.Option("-o", "--out", help="write the HTML report here")] = None,  # noqa: UP045
+    workload: Annotated[str, typer.Option(help="names of conf/workload, comma-separated")] = "chat-8k,long-128k",
+    hardware: Annotated[str, typer.Option(help="names of archlab hardware, comma-separated")] = "h200-sxm,rtx-4090",
+    precision: Annotated[str, typer.Option(help="a name of conf/precision")] = "bf16",
+    json: Json = False,
+) -> None:
+    """Models side by side: a table here, or the HTML report with -o."""
+    from archlab.cli.describe import comparison, facts
+    from archlab.errors import SpecError
+    from archlab.presets import load
+
+    names, overrides = split_words(words)
+    if overrides:
+        raise SpecError(f"compare takes models, not {next(iter(overrides))}=...; put the change into a YAML (archlab new) and name it")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise SpecError("compare takes two different models or more")
+    specs = [load(name) for name in names]
+    if out is not None:
+        from archlab.sweep.compare import write_comparison
+
+        path = write_comparison(specs, workload.split(","), hardware.split(","), precision, out, ["compare", *words])
+        return print_json({"report": str(path)}) if json else print(path)
+    if json:
+        return print_json([facts(spec) for spec in specs])
+    print(comparison(specs))
+
+
+@app.command()
+def check(words: Words, context: Context = None, json: Json = False) -> None:
+    """Hold the closed forms against the traced module (fvcore, FlopCounterMode), without weights or a GPU."""
+    from archlab.cli.check import facts, screen
+    from archlab.nn.audit import audit
+    from archlab.presets import load
+    from archlab.units import tokens
+
+    model, overrides = one_model(words)
+    found = audit(load(model, overrides), context=None if context is None else tokens(context))
+    if json:
+        print_json(facts(found))
+    else:
+        print(screen(found))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def measure(
+    words: Words,
+    context: Context = "512",
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+    phase: Annotated[str, typer.Option(help="prefill, decode or both")] = "both",
+    device: Annotated[Optional[str], typer.Option(help="cpu or cuda; the GPU where there is one")] = None,  # noqa: UP045
+    dtype: Annotated[Optional[str], typer.Option(help="fp32, bf16 or fp16; bf16 on a GPU, fp32 on a CPU")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Time prefill and decode of the built module here, beside the bound that this device's measured rates give."""
+    from archlab.cli.measure import facts, screen, time_phases
+    from archlab.presets import load
+    from archlab.units import tokens
+
+    model, overrides = one_model(words)
+    records = time_phases(load(model, overrides), tokens(context or "512"), batch, phase, device, dtype)
+    if json:
+        return print_json([facts(r) for r in records])
+    print(screen(records))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+def sweep(
+    context: typer.Context,
+    study: Annotated[Optional[str], typer.Argument(help="a file of sweeps/, by name, or a YAML of your own", show_default=False)] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Run a study, or an ad-hoc sweep: archlab sweep -m model=a,b model.attention.n_kv_heads=1,2,4.
+
+    key=value words and Hydra's flags (-m, --cfg job, --info, --config-dir) go to Hydra. Keys start with their group:
+    model, workload, hardware, precision; also hold, measure, out. Ends with an HTML report.
+    """
+    from archlab.cli.sweep import run_words
+
+    run_words(study, context.args, json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="a run's folder")],
+    out: Annotated[Optional[Path], typer.Option("-o", "--out", help="the HTML file; RUN/report.html if not given")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Render the HTML report of a run again, from its stored results."""
+    from archlab.report import render
+
+    path = render(run, out)
+    return print_json({"report": str(path)}) if json else print(path)
+
+
+def main(arguments: Any = None) -> None:
+    """The console script: exit code 0, 1 (a check failed) or 2 (bad input)."""
+    with stopping():
+        app(args=arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What all commands share: data to stdout, all else to stderr, one sentence and exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from archlab import yamlfile
+from archlab.errors import ArchlabError, SpecError
+
+OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=", re.DOTALL)
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Turns what the API raises for bad input into a sentence on stderr and exit code 2."""
+    try:
+        yield
+        sys.stdout.flush()
+    except ArchlabError as problem:
+        fail(str(problem))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader (head, less) has gone
+        raise SystemExit(0) from None
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        fail(f"{where}{(problem.strerror or str(problem)).lower()}")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def fail(sentence: str) -> None:
+    """Prints the sentence and exits with 2."""
+    print(f"archlab: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def say(text: str) -> None:
+    """Progress, to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """One document on stdout."""
+    print(json.dumps(document, indent=1, allow_nan=False, default=str))
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Words of a command: models, and key=value overrides (values as YAML reads them). Raises SpecError."""
+    models = [w for w in words if not OVERRIDE.match(w)]
+    overrides: dict[str, Any] = {}
+    for word in words:
+        if not OVERRIDE.match(word):
+            continue
+        key, _, text = word.partition("=")
+        key = key.removeprefix("model.")
+        if key in overrides:
+            raise SpecError(f"{key} is given twice")
+        overrides[key] = yamlfile.value(text, word)
+    return models, overrides
+
+
+def one_model(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The one model that a command takes, and its overrides. Raises SpecError."""
+    models, overrides = split_words(words)
+    if len(models) != 1:
+        raise SpecError(f"this command takes one model, not {len(models)}" + (f" ({', '.join(models)})" if models else ""))
+    return models[0], overrides
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Columns two spaces apart, those in `left` left-aligned, numbers right; no box."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([dim(line(head)), *map(line, rows)])
+
+
+def bold(text: str) -> str:
+    """Bold on a terminal that wants colour."""
+    return f"\033[1m{text}\033[0m" if colour() else text
+
+
+def dim(text: str) -> str:
+    """Dim on a terminal that wants colour."""
+    return f"\033[2m{text}\033[0m" if colour() else text
+
+
+def colour() -> bool:
+    """A terminal, and NO_COLOR not set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

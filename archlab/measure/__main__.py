@@ -1,0 +1,112 @@
+"""python -m archlab.measure: `suite` measures a device into a folder, `run` times one model.
+
+Needs torch, numpy and PyYAML only. Data goes to stdout (one document with --json), progress to stderr. Exits 0,
+1 (something failed) or 2 (bad input).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from archlab import yamlfile
+from archlab.errors import ArchlabError
+from archlab.measure.records import Record
+from archlab.presets import load
+from archlab.spec import Workload
+from archlab.units import show_seconds, tokens
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except ArchlabError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The two commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m archlab.measure", description="Measured latency on this device.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    suite = commands.add_parser("suite", help="rooflines, checks, latency and memory of this device, into a folder")
+    suite.add_argument("--out", required=True, type=Path, help="folder of the results; what it holds is not redone")
+    suite.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="stop starting work after")
+    suite.add_argument("--quick", action="store_true", help="tiny models: does all of it work here?")
+    suite.add_argument(
+        "--section", action="append", metavar="NAME", help="rooflines, checks, latency, memory; repeatable"
+    )
+    suite.set_defaults(command=_suite)
+    run = commands.add_parser("run", help="time one model")
+    run.add_argument("model", help="a preset or a model YAML")
+    run.add_argument("changes", nargs="*", metavar="key=value", help="keys of the model to replace")
+    run.add_argument("--context", default="512", help="tokens, as 512 or 8k (default 512)")
+    run.add_argument("--batch", type=int, default=1)
+    run.add_argument("--phase", choices=("prefill", "decode", "both"), default="both")
+    run.add_argument("--seconds", type=float, default=2.0, help="of sampling a phase (default 2)")
+    run.set_defaults(command=_run)
+    for command in (suite, run):
+        command.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
+        command.add_argument("--dtype", help="fp32, bf16 or fp16 (default: bf16 on a GPU, fp32 on a CPU)")
+        command.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return top
+
+
+def _suite(options: argparse.Namespace) -> int:
+    from archlab.measure.suite import SECTIONS, run_suite
+
+    sections = options.section or SECTIONS
+    outcome = run_suite(options.out, options.device, options.dtype, options.quick, options.budget, sections)
+    counts = {name: len(keys) for name, keys in vars(outcome).items()}
+    print(json.dumps(asdict(outcome)) if options.json else ", ".join(f"{n} {name}" for name, n in counts.items()))
+    return outcome.exit_code
+
+
+def _run(options: argparse.Namespace) -> int:
+    from archlab.measure.bench import run_all
+
+    spec = load(options.model, _overrides(options.changes))
+    print(f"{spec.name}: measuring the device, then the model", file=sys.stderr)
+    records = run_all(spec, _works(options), options.device, options.dtype, options.seconds)
+    if options.json:
+        print(json.dumps({"records": [record.as_dict() for record in records]}, allow_nan=False))
+    for record in () if options.json else records:
+        print(_line(record))
+    return int(any(record.status == "failed" for record in records))
+
+
+def _overrides(changes: Sequence[str]) -> dict[str, Any]:
+    """['attention.n_kv_heads=1'] -> {'attention.n_kv_heads': 1}."""
+    pairs = [change.partition("=") for change in changes]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise ArchlabError(f"{key!r} must be key=value, as attention.n_kv_heads=1")
+    return {key: yamlfile.value(text, key) for key, _, text in pairs}
+
+
+def _works(options: argparse.Namespace) -> list[Workload]:
+    """The phases asked for; prefill gives the last row of logits, as serving does."""
+    prefill = Workload(options.batch, context=tokens(options.context), logits="last")
+    return {"prefill": [prefill], "decode": [prefill.decode()], "both": [prefill, prefill.decode()]}[options.phase]
+
+
+def _line(record: Record) -> str:
+    if record.median_s is None:
+        return f"{record.phase} {record.status}: {record.reason}"
+    low, high, bound = (show_seconds(s or 0) for s in (record.ci_low_s, record.ci_high_s, record.bound_s))
+    return (
+        f"{record.phase} {record.context} tokens, batch {record.batch}, {record.dtype}, {record.device}: "
+        f"{show_seconds(record.median_s)} measured (95 % of the median {low} to {high}, n={record.n}, "
+        f"drift {record.drift:+.1%}), {bound} {record.bound} bound"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What is said about a list of timings: the median and how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Seconds, but for n and drift. `ci_*` is a bootstrap 95 % interval of the median.
+
+    The bootstrap takes samples for independent; a machine that others share has slow swings that it does not see.
+    `drift` does: the second half's median over the first half's, less 1.
+    """
+
+    median_s: float
+    p5_s: float
+    p95_s: float
+    ci_low_s: float
+    ci_high_s: float
+    n: int
+    drift: float
+
+
+def summarize(samples: Sequence[float], seed: int = 0) -> Summary:
+    """Summary of at least one sample. The seed makes the interval repeatable."""
+    values = numpy.asarray(samples, dtype=numpy.float64)
+    p5, median, p95 = (float(q) for q in numpy.percentile(values, (5, 50, 95)))
+    low, high = bootstrap_median(values, seed)
+    return Summary(median, p5, p95, low, high, len(values), drift(values))
+
+
+def bootstrap_median(values: numpy.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the median, from resamples with replacement."""
+    generator = numpy.random.default_rng(seed)
+    medians = [numpy.median(generator.choice(values, len(values))) for _ in range(RESAMPLES)]
+    low, high = numpy.percentile(medians, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def drift(values: numpy.ndarray) -> float:
+    """Median of the second half over that of the first, less 1: 0.02 is a machine that became 2 % slower."""
+    half = len(values) // 2
+    return float(numpy.median(values[half:]) / numpy.median(values[:half]) - 1) if half else 0.0

@@ -1,0 +1,97 @@
+"""What the layers remember, allocated once from the State rows: a slot a token, or a ring of the window's last tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from archlab.blocks.masks import keys_seen
+from archlab.errors import ArchlabError
+from archlab.rows import State
+
+
+class CacheError(ArchlabError):
+    """Tokens that a cache cannot take."""
+
+
+class Slots:
+    """A slot for each token of the context, in order."""
+
+    def __init__(self, state: State, buffer: Tensor) -> None:
+        self.buffer = buffer  # B S ...
+
+    def append(self, fresh: Tensor, position: int) -> Tensor:
+        """Writes fresh (B T ...) at `position`; returns all tokens so far (B S ...)."""
+        end = position + fresh.shape[1]
+        self.buffer[:, position:end] = fresh
+        return self.buffer[:, :end].to(fresh.dtype)
+
+
+class Ring:
+    """The last `window` tokens: token i lies in slot i % capacity."""
+
+    def __init__(self, state: State, buffer: Tensor) -> None:
+        self.buffer, self.window = buffer, state.window  # B min(S, W) ...
+
+    def append(self, fresh: Tensor, position: int) -> Tensor:
+        """Returns the tokens that fresh (B T ...) sees, itself last (B U ...); then writes its last W."""
+        new = fresh.shape[1]
+        end = position + new
+        seen = self.buffer.index_select(1, self._slots(end - keys_seen(new, end, self.window), position))
+        kept = fresh[:, -self.window :]
+        self.buffer.index_copy_(1, self._slots(end - kept.shape[1], end), kept.to(self.buffer.dtype))
+        return torch.cat((seen.to(fresh.dtype), fresh), 1)
+
+    def _slots(self, start: int, end: int) -> Tensor:
+        return torch.arange(start, end, device=self.buffer.device) % self.buffer.shape[1]
+
+
+LAYOUTS: dict[str, type[Slots] | type[Ring]] = {"context": Slots, "window": Ring}
+"""Capacity of a State -> how it is laid out."""
+
+
+class Cache:
+    """States of `batch` sequences, each of up to `context` tokens, of which `position` have gone by."""
+
+    def __init__(self, states: Mapping[str, Slots | Ring], batch: int, context: int) -> None:
+        self.states, self.batch, self.context = states, batch, context
+        self.position = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all buffers."""
+        return sum(state.buffer.nbytes for state in self.states.values())
+
+    def admit(self, batch: int, new: int) -> None:
+        """Raises CacheError unless so many tokens of so many sequences can follow."""
+        if batch != self.batch:
+            raise CacheError(f"ids of {batch} sequences do not match the cache, which was made for batch={self.batch}")
+        if self.position + new > self.context:
+            after = f"{new} more tokens after {self.position}" if self.position else f"{new} tokens"
+            raise CacheError(f"{after} overfill the cache, which was made for context={self.context}")
+
+    def append(self, path: str, name: str, fresh: Tensor) -> Tensor:
+        """Writes a state of the new tokens; returns what they see of it."""
+        return self.states[f"{path}.{name}"].append(fresh, self.position)
+
+    def advance(self, new: int) -> None:
+        """The new tokens have gone by."""
+        self.position += new
+
+
+class NoCache:
+    """Nothing went before and nothing comes after: the new tokens see each other alone."""
+
+    position = 0
+
+    def admit(self, batch: int, new: int) -> None:
+        """All come in."""
+
+    def append(self, path: str, name: str, fresh: Tensor) -> Tensor:
+        """The new tokens' own states."""
+        return fresh
+
+    def advance(self, new: int) -> None:
+        """Nothing to count."""

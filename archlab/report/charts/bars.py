@@ -1,0 +1,129 @@
+"""Stacked bars, a row a point, the total at the end of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from archlab.report import palette
+from archlab.report.charts.frame import drawing, hover, label_width, safe
+from archlab.report.palette import CHROME
+from archlab.report.parts import Cell, Column, Row, Swatch, Table
+from archlab.report.points import Point
+from archlab.report.words import Scale, percent
+
+ROW = 30
+VISIBLE = 0.004
+"""A part below this share of every bar is in the table and not in the picture, where nobody could see it."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Point -> part -> value, in base units; `total` where it is not the sum, `end` what stands behind a bar."""
+
+    values: Mapping[Point, Mapping[str, float]]
+    scale: Scale
+    title: str
+    tag: str
+    end: Callable[[Point, float], str]
+
+    def total(self, point: Point) -> float:
+        """The length of a bar."""
+        return sum(self.values[point].values())
+
+    def parts(self) -> list[str]:
+        """Every part that some bar has, in their order."""
+        return list(dict.fromkeys(part for parts in self.values.values() for part, v in parts.items() if v))
+
+    def seen(self) -> list[str]:
+        """Those that can be seen."""
+        return [x for x in self.parts() if any(v.get(x, 0) > VISIBLE * self.total(p) for p, v in self.values.items())]
+
+
+def stacked(stack: Stack, rules: Sequence[tuple[str, float]] = ()) -> dict[str, Any]:
+    """The picture. `rules` are upright dotted lines: (label, value)."""
+    points = list(stack.values)
+    ends = [safe(stack.end(p, stack.total(p))) for p in points]
+    most = max([*(stack.total(p) for p in points), *(v for _, v in rules)]) / stack.scale.divisor
+    shapes, notes = _rules(stack.scale, rules)
+    layout = {
+        "barmode": "stack", "bargap": 0.34, "shapes": shapes, "annotations": notes,
+        "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends), "t": 22 if rules else 6, "b": 46},
+        "xaxis": {"range": [0, most * 1.02], "title": {"text": stack.title}, "showline": False, "ticks": ""},
+        "yaxis": row_axis(points),
+    }  # fmt: skip
+    bars = [_bar(stack, part, points) for part in stack.seen()]
+    return drawing([*bars, _ends(stack, points, ends)], layout, row=ROW, ticks=row_names(points))
+
+
+def row_axis(points: Sequence[Point]) -> dict[str, Any]:
+    """Rows from the top, in the order of the run."""
+    keys = [p.key for p in points]
+    return {"type": "category", "categoryorder": "array", "categoryarray": keys, "range": [len(keys) - 0.5, -0.5],
+            "showgrid": False, "ticks": "", "tickvals": keys}  # fmt: skip
+
+
+def row_names(points: Sequence[Point]) -> dict[str, str]:
+    """Key of a row -> what stands before it; the released shape is bold."""
+    return {p.key: f"<b>{safe(p.tag)}</b>" if p.released else safe(p.tag) for p in points}
+
+
+def legend(names: Sequence[str], said: Mapping[str, str] | None = None) -> tuple[Swatch, ...]:
+    """Filled squares for parts."""
+    return tuple(Swatch((said or {}).get(name, name), palette.part(name)) for name in names)
+
+
+def _bar(stack: Stack, part: str, points: Sequence[Point]) -> Any:
+    values = [stack.values[p].get(part, 0) for p in points]
+    texts = [
+        hover(p.short, f"{safe(part)} {stack.scale.full(v)}", f"{percent(v / stack.total(p))} of {stack.scale.full(stack.total(p))}", stack.tag)
+        for p, v in zip(points, values, strict=True)
+    ]  # fmt: skip
+    return go.Bar(
+        x=[stack.scale.of(v) for v in values], y=[p.key for p in points], orientation="h", name=part,
+        meta=[p.index for p in points], marker={"color": palette.part(part)[0], "line": {"width": 0}},
+        hovertext=texts, hoverinfo="text",
+    )  # fmt: skip
+
+
+def _ends(stack: Stack, points: Sequence[Point], ends: list[str]) -> Any:
+    return go.Scatter(
+        x=[stack.scale.of(stack.total(p)) for p in points], y=[p.key for p in points], text=ends, mode="text",
+        meta=[p.index for p in points], textposition="middle right", cliponaxis=False, hoverinfo="skip",
+        textfont={"size": 12.5, "color": CHROME["ink2"][0]},
+    )  # fmt: skip
+
+
+def _rules(scale: Scale, rules: Sequence[tuple[str, float]]) -> tuple[list[Any], list[Any]]:
+    colour = CHROME["limit"][0]
+    shapes = [
+        {"type": "line", "x0": scale.of(v), "x1": scale.of(v), "yref": "paper", "y0": 0, "y1": 1,
+         "line": {"color": colour, "width": 1.2, "dash": "dot"}} for _, v in rules
+    ]  # fmt: skip
+    notes = [
+        {"x": scale.of(v), "yref": "paper", "y": 1, "text": safe(text), "showarrow": False, "yanchor": "bottom",
+         "xanchor": "right", "xshift": 3, "font": {"size": 11.5, "color": colour}} for text, v in rules
+    ]  # fmt: skip
+    return shapes, notes
+
+
+def numbers(id_: str, label: str, columns: Mapping[str, Stack]) -> Table:
+    """Stacks as one table: for each, its parts and its total. The keys name what a stack is for."""
+    points = list(dict.fromkeys(p for stack in columns.values() for p in stack.values))
+    heads, cells = [], {p: list[Cell]() for p in points}
+    for name, stack in columns.items():
+        for part in [*stack.parts(), "total"]:
+            heads.append(Column(f"{name} {part}".strip(), part, f"{stack.scale.unit} {name}".strip(), stack.tag))
+            for p in points:
+                cells[p].append(_cell(stack, p, part))
+    return Table(id_, label, "Point", tuple(heads), tuple(Row(p.short, tuple(cells[p]), p) for p in points))
+
+
+def _cell(stack: Stack, point: Point, part: str) -> Cell:
+    if point not in stack.values:
+        return Cell("–")
+    value = stack.total(point) if part == "total" else stack.values[point].get(part, 0)
+    return Cell(stack.scale.show(value), value)

@@ -1,0 +1,56 @@
+"""The roofline bound by part: decode and prefill side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from archlab.report import metrics, words
+from archlab.report.charts import bars, choices
+from archlab.report.parts import BOUND, Card, Figure
+from archlab.report.points import Cast, Point
+
+PHASES = {"decode": "Decode, one step", "prefill": "Prefill, the whole context"}
+NOT_PARTS = ("", "_by")
+
+
+def card(cast: Cast) -> Card | None:
+    """The card, or None where the run has no bounds."""
+    stacks = {phase: choices.variants(cast.run, True, lambda at, phase=phase: _stack(cast, phase, at)) for phase in PHASES}
+    stacks = {phase: found for phase, found in stacks.items() if found}
+    if not stacks:
+        return None
+    figures = tuple(
+        Figure(f"bound-{phase}", PHASES[phase], f"{PHASES[phase]}: lower bound by part; the numbers are in the table below.",
+               {key: bars.stacked(stack) for key, stack in found.items()}, tag=BOUND)
+        for phase, found in stacks.items()
+    )  # fmt: skip
+    seen = dict.fromkeys(part for found in stacks.values() for stack in found.values() for part in stack.seen())
+    columns = {f"{phase} {key}".strip(): stack for phase, found in stacks.items() for key, stack in found.items()}
+    return Card(
+        "Least time by part", (BOUND,),
+        "Each operation takes at least its FLOPs over the peak rate, and at least its bytes over the bandwidth.",
+        figures=figures, small=True, switches=choices.switches(cast.run, True), legend=bars.legend(list(seen)),
+        numbers=bars.numbers("bound-numbers", "Bounds by part", columns),
+        notes=("Behind a bar: the whole bound, and the roof that is the nearer one for the whole step.",),
+    )  # fmt: skip
+
+
+def _stack(cast: Cast, phase: str, at: choices.At) -> bars.Stack | None:
+    values = {p: parts for p in cast.ok if (parts := _parts(cast, phase, p, at))}
+    if not values:
+        return None
+    scale = words.seconds(sum(parts.values()) for parts in values.values())
+    by = {p: cast.run.value(p.name, f"{phase}_bound_by", **at) for p in values}
+    place = f"at {metrics.work_words(cast.run, at.get('workload'))}"
+    return bars.Stack(
+        values, scale, f"{scale.unit} {place}, a bound", BOUND,
+        lambda p, total: f"{scale.full(total)}, {by[p]}" if by[p] else scale.full(total),
+    )  # fmt: skip
+
+
+def _parts(cast: Cast, phase: str, point: Point, at: choices.At) -> Mapping[str, float]:
+    row = cast.run.row(point.name, status="ok", **at) or {}
+    start, end = f"{phase}_bound_", "_s"
+    names = [k for k in row if k.startswith(start) and k.endswith(end) and row[k] is not None]
+    found = {k[len(start) : -len(end)]: row[k] for k in names if k != f"{phase}_bound_s"}
+    return found or ({"all": row[f"{phase}_bound_s"]} if row.get(f"{phase}_bound_s") else {})

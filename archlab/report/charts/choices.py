@@ -1,0 +1,44 @@
+"""The switches of a card: the workload, the device and the precision, each where the run has more than one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from archlab.report import metrics
+from archlab.report.load import Run
+from archlab.report.parts import Switch
+
+At = dict[str, str | None]
+
+
+def options(run: Run, hardware: bool) -> dict[str, list[tuple[str, str]]]:
+    """Dimension -> its (key, label)s; the workload with the longest context first, as it is drawn first."""
+    found = {"workload": [(w, metrics.work_words(run, w)) for w in metrics.by_reach(run)]}
+    if len({label for _, label in found["workload"]}) < len(found["workload"]):
+        found["workload"] = [(w, w) for w, _ in found["workload"]]
+    if hardware:
+        found["hardware"] = [(h, metrics.device_title(run, h)) for h in metrics.devices(run)]
+    found["precision"] = [(p, p) for p in metrics.precisions(run)]
+    return {k: v for k, v in found.items() if v}
+
+
+def switches(run: Run, hardware: bool) -> tuple[Switch, ...]:
+    """A switch for each dimension with a choice."""
+    names = {"workload": "At", "hardware": "On", "precision": "In"}
+    chosen = {"workload": -1}
+    found = options(run, hardware)
+    return tuple(Switch(names[k], tuple(v), v[chosen.get(k, 0)][0]) for k, v in found.items() if len(v) > 1)
+
+
+def variants(run: Run, hardware: bool, draw: Callable[[At], Any]) -> dict[str, Any]:
+    """State of the switches -> what `draw` makes of that workload, device and precision; what is None is left out."""
+    found = options(run, hardware)
+    made = {}
+    for state in itertools.product(*found.values()):
+        at: At = {k: key for k, (key, _) in zip(found, state, strict=True)}
+        drawn = draw(at)
+        if drawn is not None:
+            made["/".join(at[k] or "" for k in found if len(found[k]) > 1)] = drawn
+    return made

@@ -1,0 +1,174 @@
+"""A run folder, read and checked: run.json beside points, measured, curves and layers as parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pyarrow import ArrowException
+
+from archlab.errors import ArchlabError
+
+SCHEMA = 1
+"""The newest run.json that this version reads."""
+
+KINDS = ("study", "compare")
+
+_SHAPE: dict[str, tuple[type, ...]] = {
+    "name": (str,), "question": (str,), "axes": (list,), "bases": (list,), "hardware": (dict,), "workloads": (dict,),
+    "precisions": (dict,), "formulas": (list,), "assumptions": (list,), "provenance": (dict,),
+}  # fmt: skip
+"""Key of run.json -> what it must be."""
+
+_NEEDED = ("point", "base", "status", "workload", "hardware", "precision")
+"""Columns without which points.parquet is not one."""
+
+Record = Mapping[str, Any]
+"""One row of a table; an absent value is None."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a study turned: the key, the name that people read, the values in their order."""
+
+    key: str
+    label: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as tables. `meta` is run.json; the frames are empty where the run has no such file."""
+
+    folder: Path
+    meta: Mapping[str, Any]
+    points: pd.DataFrame
+    measured: pd.DataFrame
+    curves: pd.DataFrame
+    layers: pd.DataFrame
+
+    @property
+    def is_study(self) -> bool:
+        """False for a comparison of models."""
+        return self.meta["kind"] == "study"
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of a study; none in a comparison."""
+        return tuple(Axis(a["key"], a.get("label", a["key"]), tuple(a["values"])) for a in self.meta["axes"])
+
+    @cached_property
+    def rows(self) -> dict[str, list[Record]]:
+        """Point -> its rows of points.parquet, points in the order of the run."""
+        return _by_point(self.points)
+
+    @cached_property
+    def curve_rows(self) -> dict[str, list[Record]]:
+        """Point -> its rows of curves.parquet, by context."""
+        ordered = {p: sorted(rows, key=lambda r: r["context"]) for p, rows in _by_point(self.curves).items()}
+        return {p: ordered[p] for p in self.rows if p in ordered}
+
+    @cached_property
+    def layer_rows(self) -> dict[str, list[Record]]:
+        """Point -> its layers, in order."""
+        return {p: sorted(rows, key=lambda r: r["index"]) for p, rows in _by_point(self.layers).items()}
+
+    @cached_property
+    def measured_rows(self) -> list[Record]:
+        """What was measured, what was tried included."""
+        return _records(self.measured)
+
+    def row(self, point: str, **at: str | None) -> Record | None:
+        """The first row of a point at this workload, hardware, precision; a key that is None is not looked at."""
+        wanted = {k: v for k, v in at.items() if v is not None}
+        rows = self.rows.get(point, [])
+        return next((r for r in rows if all(r[k] == v for k, v in wanted.items())), None)
+
+    def value(self, point: str, column: str, **at: str | None) -> Any:
+        """One number of a point, None where there is none."""
+        rows = self.rows.get(point, [])
+        wanted = {k: v for k, v in at.items() if v is not None}
+        found = (r.get(column) for r in rows if all(r[k] == v for k, v in wanted.items()))
+        return next((x for x in found if x is not None), None)
+
+
+def load_run(run: str | Path) -> Run:
+    """Reads a run folder. Raises ArchlabError, with one sentence, for a folder that is not a run or not whole."""
+    folder = Path(run)
+    if not folder.is_dir():
+        raise ArchlabError(f"there is no run folder {str(folder)!r}")
+    meta = _meta(folder)
+    frames = {name: _frame(folder / f"{name}.parquet") for name in ("points", "measured", "curves", "layers")}
+    _check_points(folder, frames["points"], [a["key"] for a in meta["axes"]])
+    return Run(folder, meta, **frames)
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ArchlabError(f"{str(folder)!r} is not a run: it has no run.json")
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as e:
+        raise ArchlabError(f"{str(path)!r} cannot be read as JSON: {e}") from e
+    if not isinstance(meta, dict) or not isinstance(meta.get("schema"), int):
+        raise ArchlabError(f"{str(path)!r} is not a run's: it names no schema")
+    if meta["schema"] > SCHEMA:
+        newer = f"schema {meta['schema']}, and this archlab reads up to {SCHEMA}"
+        raise ArchlabError(f"{str(folder)!r} was written by a newer archlab ({newer}); update archlab to report it")
+    return _whole(path, meta)
+
+
+def _whole(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
+    if meta.get("kind") not in KINDS:
+        raise ArchlabError(f"{str(path)!r}: kind={meta.get('kind')!r} must be {' or '.join(KINDS)}")
+    for key, kinds in _SHAPE.items():
+        meta.setdefault(key, kinds[0]())
+        if not isinstance(meta[key], kinds):
+            raise ArchlabError(f"{str(path)!r}: {key} must be a {kinds[0].__name__}, not {type(meta[key]).__name__}")
+    for axis in meta["axes"]:
+        if not isinstance(axis, dict) or "key" not in axis or not isinstance(axis.get("values"), list):
+            raise ArchlabError(f"{str(path)!r}: an axis must have a key and a list of values, not {axis!r}")
+    return meta
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        return pd.read_parquet(path)
+    except (ArrowException, OSError, ValueError) as e:
+        raise ArchlabError(f"{str(path)!r} cannot be read as parquet: {str(e).splitlines()[0]}") from e
+
+
+def _check_points(folder: Path, points: pd.DataFrame, axes: Sequence[str]) -> None:
+    if points.empty:
+        raise ArchlabError(f"{str(folder)!r} holds no points: points.parquet is absent or empty")
+    lacking = [c for c in (*_NEEDED, *axes) if c not in points.columns]
+    if lacking:
+        raise ArchlabError(f"{str(folder / 'points.parquet')!r} lacks the column {lacking[0]!r}")
+
+
+def _by_point(frame: pd.DataFrame) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in _records(frame):
+        found.setdefault(record["point"], []).append(record)
+    return found
+
+
+def _records(frame: pd.DataFrame) -> list[Record]:
+    """Rows as dicts of plain Python values. Parquet has no empty whole number: NaN comes back as None."""
+    return [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value is pd.NA or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value

@@ -1,0 +1,134 @@
+"""The quantities that a report compares: which column, at which workload and device, in which unit, how it came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from archlab import units
+from archlab.report import words
+from archlab.report.load import Run
+from archlab.report.parts import BOUND, CALCULATED
+from archlab.report.points import Point
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`name` and `where` read on as a sentence: 'KV cache' 'at 128k tokens'."""
+
+    column: str
+    name: str
+    where: str
+    scale: words.Scaler
+    tag: str = CALCULATED
+    at: Mapping[str, str | None] = field(default_factory=dict)
+
+    def of(self, run: Run, point: Point) -> Any:
+        """The number of a point, None where there is none."""
+        return run.value(point.name, self.column, **self.at)
+
+    def known(self, run: Run, points: Iterable[Point]) -> dict[Point, Any]:
+        """Those points that have the number, and it."""
+        found = {p: self.of(run, p) for p in points}
+        return {p: v for p, v in found.items() if v is not None}
+
+    def say(self, value: float) -> str:
+        """'21.66 GiB', '8.47 ms': for a sentence."""
+        return {words.gib: words.say_bytes, words.seconds: units.show_seconds, words.flop: words.say_flop}.get(
+            self.scale, units.show_count
+        )(value)
+
+    @property
+    def title(self) -> str:
+        """'KV cache at 128k tokens'."""
+        return f"{self.name} {self.where}".strip()
+
+    @property
+    def key(self) -> str:
+        """The heading of a CSV column: 'kv_cache_bytes long-128k bf16'."""
+        return " ".join([self.column, *(v for v in self.at.values() if v)])
+
+
+def by_reach(run: Run) -> list[str]:
+    """Workloads, the shortest context first, then the smallest batch."""
+    works = run.meta["workloads"]
+    named = [w for w in dict.fromkeys(r["workload"] for rows in run.rows.values() for r in rows) if w is not None]
+    return sorted(named, key=lambda w: (works.get(w, {}).get("context") or 0, works.get(w, {}).get("batch") or 1))
+
+
+def longest(run: Run) -> str | None:
+    """The workload with the longest context."""
+    return next(reversed(by_reach(run)), None)
+
+
+def work_words(run: Run, workload: str | None) -> str:
+    """'8k tokens', '32 × 8k tokens'; the workload's name where the run does not describe it."""
+    known = run.meta["workloads"].get(workload) or _described(run, workload)
+    return words.workload(known) if known.get("context") else str(workload or "")
+
+
+def _described(run: Run, workload: str | None) -> Mapping[str, Any]:
+    rows = (r for rows in run.rows.values() for r in rows if r["workload"] == workload)
+    return next((r for r in rows if r.get("context")), {})
+
+
+def devices(run: Run) -> list[str]:
+    """The hardware of the rows, in their order."""
+    return [h for h in dict.fromkeys(r["hardware"] for rows in run.rows.values() for r in rows) if h is not None]
+
+
+def device_title(run: Run, hardware: str | None) -> str:
+    """What the vendor calls it."""
+    return str(run.meta["hardware"].get(hardware, {}).get("title") or hardware or "")
+
+
+def precisions(run: Run) -> list[str]:
+    """The precisions of the rows, in their order."""
+    return [p for p in dict.fromkeys(r["precision"] for rows in run.rows.values() for r in rows) if p is not None]
+
+
+def _in_precision(run: Run, precision: str) -> str:
+    return f", {precision}" if len(precisions(run)) > 1 else ""
+
+
+def kv_cache(run: Run) -> list[Metric]:
+    """The cache at each workload."""
+    return [
+        Metric("kv_cache_bytes", "KV cache", f"at {work_words(run, w)}{_in_precision(run, p)}", words.gib,
+               at={"workload": w, "precision": p})
+        for p in precisions(run) for w in by_reach(run)
+    ]  # fmt: skip
+
+
+def bounds(run: Run, phase: str) -> list[Metric]:
+    """The bound on a phase, `decode` or `prefill`, at each device and workload."""
+    name = {"decode": "Decode step", "prefill": "Prefill"}[phase]
+    return [
+        Metric(f"{phase}_bound_s", name, f"at {work_words(run, w)} on {device_title(run, h)}{_in_precision(run, p)}",
+               words.seconds, BOUND, {"workload": w, "hardware": h, "precision": p})
+        for h in devices(run) for p in precisions(run) for w in by_reach(run)
+    ]  # fmt: skip
+
+
+def weights(run: Run) -> list[Metric]:
+    """The bytes of the weights at each precision."""
+    return [Metric("weights_bytes", "Weights", f"in {p}", words.gib, at={"precision": p}) for p in precisions(run)]
+
+
+def flops(run: Run, phase: str) -> list[Metric]:
+    """The FLOPs of a phase at each workload."""
+    name = {"decode": "Decode step", "prefill": "Prefill"}[phase]
+    return [
+        Metric(f"flops_{phase}", name, f"at {work_words(run, w)}", words.flop, at={"workload": w}) for w in by_reach(run)
+    ]
+
+
+PARAMS = Metric("params", "Parameters", "", words.count)
+D_FF = Metric("d_ff", "d_ff", "", words.plain)
+
+
+def varies(run: Run, metric: Metric, points: Iterable[Point], by: float = 1e-9) -> bool:
+    """Two points differ in it by more than `by`, relatively."""
+    values = list(metric.known(run, points).values())
+    return bool(values) and max(values) > min(values) * (1 + by)

@@ -1,0 +1,100 @@
+"""Colours: two palettes, light and dark, chosen apart. A figure is built in light ones; the page maps each to its twin.
+
+Lines have at least 3:1 against the card, text 4.5:1. Hue is the group (a family, a base), lightness the place in it,
+and dash and marker repeat the hue, so that a picture reads in grey.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Pair = tuple[str, str]
+"""(light, dark)."""
+
+CHROME: dict[str, Pair] = {
+    "page": ("#f7f8fa", "#0f1217"), "card": ("#ffffff", "#171b22"), "ink": ("#15181e", "#eceff4"),
+    "ink2": ("#4a5262", "#b6bfcd"), "ink3": ("#616a79", "#98a3b4"), "line": ("#e3e6eb", "#282e38"),
+    "rule": ("#c8ccd4", "#414a58"), "accent": ("#1d5fd1", "#7fb0ff"), "on-accent": ("#fefefe", "#0f1218"),
+    "wash": ("#eef3fc", "#1b2638"), "bar": ("#d7e4fa", "#22395f"), "limit": ("#b45309", "#f0a860"),
+    "bound": ("#734c00", "#f3cf8a"), "bound-wash": ("#fdf0cf", "#33290f"),
+    "measured": ("#0b6b4a", "#86dcb7"), "measured-wash": ("#dff3ea", "#12291f"),
+    "no": ("#9a2c1d", "#f3a79a"), "no-wash": ("#fbe3de", "#381b16"),
+}  # fmt: skip
+
+PARTS: dict[str, Pair] = {
+    "embedding": ("#8C96A8", "#7d889b"), "attention": ("#2563B8", "#5C97EA"), "mlp": ("#F0A23A", "#EFA644"),
+    "norm": ("#3f4652", "#d5dae3"), "head": ("#9A4F96", "#C98AC6"),
+}  # fmt: skip
+KINDS: dict[str, Pair] = {
+    "global": ("#2664B9", "#5D98EB"), "local": ("#F1A33B", "#F0A745"), "recurrent": ("#2E8B62", "#5CC596"),
+    "weights": ("#8D97A9", "#7e899c"), "other": ("#9A5097", "#CA8BC7"),
+}  # fmt: skip
+
+RAMPS: tuple[tuple[Pair, ...], ...] = (
+    (("#1A9DB5", "#8FE0EE"), ("#2A86D1", "#5CB8F0"), ("#2457B5", "#6C9BF5"), ("#1A2F80", "#8E86F5")),
+    (("#C08600", "#F6C95A"), ("#D2600A", "#F0913A"), ("#8F2D0E", "#E0633A")),
+    (("#2F9E6E", "#8BE3B8"), ("#1E7C58", "#4FC795"), ("#0D4A36", "#2FA57E")),
+    (("#C257A9", "#F2AEE2"), ("#93388A", "#DA80CF"), ("#571D60", "#BC6FC6")),
+)
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one point is drawn: its line, the text beside the line, and what repeats the hue."""
+
+    line: Pair
+    text: Pair
+    dash: str
+    symbol: str
+
+
+def look(group: int, shade: float) -> Look:
+    """The look of a place (0 to 1) in a group."""
+    line = _along(RAMPS[group % len(RAMPS)], shade)
+    text = (readable(line[0], CHROME["card"][0]), readable(line[1], CHROME["card"][1]))
+    return Look(line, text, DASHES[group % len(DASHES)], SYMBOLS[group % len(SYMBOLS)])
+
+
+def part(name: str) -> Pair:
+    """The colour of a part of the model or of a kind of layer."""
+    return PARTS.get(name) or KINDS.get(name) or KINDS["other"]
+
+
+def readable(colour: str, behind: str, ratio: float = 4.6) -> str:
+    """The colour, moved to black or to white until it can be read as text on `behind`."""
+    towards = 0.0 if _luminance(behind) > 0.5 else 255.0
+    rgb = _rgb(colour)
+    while contrast(_hex(rgb), behind) < ratio:
+        rgb = tuple(c + (towards - c) * 0.06 for c in rgb)
+    return _hex(rgb)
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2 contrast of two colours: 1 to 21."""
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _along(ramp: tuple[Pair, ...], shade: float) -> Pair:
+    place = min(max(shade, 0.0), 1.0) * (len(ramp) - 1)
+    i = min(int(place), len(ramp) - 2)
+    return _mix(ramp[i][0], ramp[i + 1][0], place - i), _mix(ramp[i][1], ramp[i + 1][1], place - i)
+
+
+def _mix(a: str, b: str, t: float) -> str:
+    return _hex(tuple(x + (y - x) * t for x, y in zip(_rgb(a), _rgb(b), strict=True)))
+
+
+def _rgb(colour: str) -> tuple[float, ...]:
+    return tuple(float(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
+
+
+def _hex(rgb: tuple[float, ...]) -> str:
+    return "#" + "".join(f"{round(c):02x}" for c in rgb)
+
+
+def _luminance(colour: str) -> float:
+    linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in _rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,140 @@
+"""What a page is made of: plain data between those who compute it and the templates that write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from archlab.report.palette import Look, Pair
+from archlab.report.points import Point
+
+CALCULATED, BOUND, MEASURED = "calculated", "bound", "measured"
+"""How a number came to be. A bound is what no program can beat; it is neither measured nor a forecast."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, what sorting and CSV use, the length of the bar behind it (0 to 1), a footnote's mark."""
+
+    text: str
+    value: Any = None
+    share: float | None = None
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`key` heads the CSV and carries the unit of the raw values; `head` and `unit` are what people read."""
+
+    key: str
+    head: str
+    unit: str = ""
+    tag: str = ""
+    number: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row with a heading; `point` ties it to the filter."""
+
+    head: str
+    cells: tuple[Cell, ...]
+    point: Point | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that sorts and downloads itself."""
+
+    id: str
+    label: str
+    head: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """An entry of a legend: a filled square, or a sample of a line."""
+
+    label: str
+    colour: Pair
+    look: Look | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that the page draws: `variants` holds one for each state of the card's switches.
+
+    A variant is {"data", "layout", "hints"}; hints are what only the page can settle (labels, rows, phone).
+    """
+
+    id: str
+    title: str
+    about: str
+    variants: Mapping[str, Mapping[str, Any]]
+    unit: str = ""
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A row of buttons that chooses among variants."""
+
+    name: str
+    options: tuple[tuple[str, str], ...]  # (key, label)
+    chosen: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The layers of those points that share a pattern."""
+
+    label: str
+    points: tuple[int, ...]
+    kinds: tuple[str, ...]
+    about: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A big number, its unit, what it is, and how it came to be."""
+
+    number: str
+    unit: str
+    text: Markup
+    tag: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A box of a section: figures, a table, strips, or any of these; what it lacks is not drawn."""
+
+    title: str = ""
+    tags: tuple[str, ...] = ()
+    caption: str = ""
+    figures: tuple[Figure, ...] = ()
+    small: bool = False  # figures side by side
+    switches: tuple[Switch, ...] = ()
+    legend: tuple[Swatch, ...] = ()
+    strips: tuple[Strip, ...] = ()
+    table: Table | None = None  # the card's own
+    numbers: Table | None = None  # the same as the figures, in words
+    raw: bool = False  # offers the run's own tables
+    findings: tuple[Finding, ...] = ()
+    facts: tuple[tuple[str, str, bool], ...] = ()  # (name, text, as code)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A question and the cards that answer it."""
+
+    id: str
+    title: str
+    question: str
+    cards: tuple[Card, ...] = field(default_factory=tuple)

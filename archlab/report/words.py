@@ -1,0 +1,168 @@
+"""Numbers as people read them: a scale for each axis and column, and the small words of sentences.
+
+GiB, ms and GFLOP exist here and in `archlab.units`; the run has bytes, seconds and FLOPs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from archlab import units
+
+NONE = "–"
+"""What stands where there is no number."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A unit that suits a set of values, and how many decimals they need beside one another."""
+
+    divisor: float
+    unit: str
+    decimals: int
+
+    def of(self, value: float | None) -> float | None:
+        """The value in this unit, to five significant figures."""
+        return None if value is None else significant(value / self.divisor)
+
+    def show(self, value: float | None) -> str:
+        """'21.66', without the unit."""
+        return NONE if value is None else f"{value / self.divisor:,.{self.decimals}f}"
+
+    def full(self, value: float | None) -> str:
+        """'21.66 GiB'."""
+        return NONE if value is None else f"{self.show(value)} {self.unit}".strip()
+
+
+Scaler = Callable[[Iterable[float | None]], Scale]
+
+
+def gib(values: Iterable[float | None]) -> Scale:
+    """Bytes as GiB, whatever the size, so that columns compare."""
+    return _scale(values, units.GIB, "GiB")
+
+
+def seconds(values: Iterable[float | None]) -> Scale:
+    """Seconds as s, ms or us: the unit of the largest."""
+    known = _known(values)
+    return _suited(known, (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)))
+
+
+def count(values: Iterable[float | None]) -> Scale:
+    """A count as billions, millions or as it is."""
+    known = _known(values)
+    if max(known, default=0) < 10**6:
+        return Scale(1, "", 0)
+    return _suited(known, (("B", 1e9), ("M", 1e6)))
+
+
+def flop(values: Iterable[float | None]) -> Scale:
+    """FLOPs as PFLOP, TFLOP, GFLOP or MFLOP."""
+    return _suited(_known(values), (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)))
+
+
+def plain(values: Iterable[float | None]) -> Scale:
+    """Whole numbers as they are."""
+    return Scale(1, "", 0)
+
+
+def _suited(known: Sequence[float], steps: Sequence[tuple[str, float]]) -> Scale:
+    """The largest unit in which the largest value is at least 1."""
+    unit, divisor = next((s for s in steps if max(known, default=0) >= s[1]), steps[-1])
+    return _scale(known, divisor, unit)
+
+
+def _scale(values: Iterable[float | None], divisor: float, unit: str) -> Scale:
+    """Decimals by the smallest value: three significant figures of it and at most 0.01; below 0.1, two figures."""
+    smallest = min((abs(v) / divisor for v in _known(values) if v), default=1.0)
+    place = math.floor(math.log10(smallest))
+    return Scale(divisor, unit, min(1 - place, 6) if smallest < 0.1 else max(0, min(2 - place, 2)))
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [v for v in values if v is not None]
+
+
+# ---------------------------------------------------------------- in sentences
+
+
+def say_bytes(n: float) -> str:
+    """'21.66 GiB'; below a tenth of a GiB '41.00 MiB'."""
+    return units.show_gib(n) if n >= 0.1 * units.GIB else units.show_bytes(n)
+
+
+def say_flop(n: float) -> str:
+    """'18.40 GFLOP'."""
+    return flop([n]).full(n)
+
+
+def split(text: str) -> tuple[str, str]:
+    """'21.66 GiB' -> ('21.66', 'GiB')."""
+    number, _, unit = text.partition(" ")
+    return number, unit
+
+
+def times(ratio: float) -> str:
+    """'8.0', '1.06', '46': how many times, without the sign."""
+    return f"{ratio:,.0f}" if ratio >= 20 else f"{ratio:.1f}" if ratio >= 1.5 else f"{ratio:.2f}"
+
+
+def percent(share: float) -> str:
+    """'0.10 %', '4.2 %', '37 %'."""
+    x = abs(share) * 100
+    return f"{x:.0f} %" if x >= 10 or x == 0 else f"{x:.1f} %" if x >= 1 else f"{x:.2f} %"
+
+
+def listing(words: Sequence[str]) -> str:
+    """'a, b and c'."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
+
+
+def some(n: int, one: str, many: str = "") -> str:
+    """'one point', 'five points', '16 points'."""
+    names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return f"{names[n] if n < len(names) else n} {one if n == 1 else many or one + 's'}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def axis_value(value: Any) -> str:
+    """'4,096', 'none', 'local*5 global'."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"
+
+
+def workload(work: Mapping[str, Any]) -> str:
+    """'8k tokens', or '32 × 8k tokens'."""
+    batch, context = work.get("batch") or 1, work.get("context") or 0
+    return f"{batch} × {units.show_tokens(context)} tokens" if batch != 1 else f"{units.show_tokens(context)} tokens"
+
+
+def moment(utc: Any) -> str:
+    """'21 November 2026, 08:00 UTC' from an ISO time; as it is where it is none."""
+    try:
+        at = datetime.fromisoformat(str(utc).replace("Z", "+00:00"))
+    except ValueError:
+        return str(utc or "")
+    return f"{at.day} {_MONTHS[at.month - 1]} {at.year}, {at:%H:%M} UTC"
+
+
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+def significant(x: float, figures: int = 5) -> float:
+    """Rounded to significant figures: what a picture needs, in a fifth of the text."""
+    return float(f"{x:.{figures}g}")

@@ -1,0 +1,205 @@
+"""A sweep's command line, before Hydra reads it: the study is spelled out, value axes are folded into `grid`.
+
+Hydra composes a configuration for each job, which costs a tenth of a second: a design point must not be a job. So groups
+(model, workload, hardware, precision) stay Hydra's dimensions, and `model.attention.n_kv_heads=1,2,4` becomes an
+axis that one job evaluates.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from archlab.errors import SpecError, UnknownNameError, nearest
+from archlab.paths import group_files
+from archlab.presets import read
+from archlab.sweep.evaluate import WORKLOAD_KEYS
+from archlab.sweep.hold import HELD
+from archlab.sweep.provenance import hash_of
+from archlab.sweep.study import MEASURE, Study, check_axes, hydra_text, load_study, overrides
+from archlab.units import tokens
+
+GROUPS = {"model": "model", "workload": "workload", "hardware": "device", "precision": "precision"}
+PLAIN = ("study", "grid", "hold", "hold_multiple", "measure", "out", "run_id")
+SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc")
+OVERRIDE = re.compile(r"^(?:~[\w./@]+(?:=.*)?|\+{0,2}[A-Za-z_][\w./@]*=.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to hand to Hydra, and what was asked."""
+
+    flags: list[str]
+    settings: dict[str, str]  # key -> override, the last one given
+    study: Study | None
+    name: str
+    out: str
+    run_id: str  # the same for the same settings, whatever the folder
+
+    def argv(self) -> list[str]:
+        """Flags first: Hydra wants the overrides in one piece."""
+        return [*self.flags, *self.settings.values()]
+
+    @property
+    def measure(self) -> str:
+        """auto | never."""
+        return _text(self.settings["measure"]) if "measure" in self.settings else self.study.measure if self.study else "never"
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether a flag asks Hydra to show something instead of running."""
+        return _only_shows(self.flags)
+
+
+def prepare(words: list[str]) -> Command:
+    """Reads the words of a sweep's command line. Raises ArchlabError with one sentence."""
+    flags, words = _flags(words)
+    own_config = any(f.startswith(("--config", "-cd", "-cn", "-cp")) for f in flags)
+    given = _settings(words)
+    name, study = "sweep", None
+    if "study" in given:
+        name, study = load_study(_text(given["study"]))
+        given = _settings(overrides(study)) | given
+    given = _fold(given)
+    if study is not None:
+        study = _as_asked(study, given)
+    if not own_config:
+        _check_names(given)
+    _check_plain(given)
+    run_id = hash_of(given | {"out": ""})[:12]
+    given["run_id"] = f"run_id={run_id}"
+    out = _text(given["out"]) if "out" in given else f"runs/{name}/{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
+    given["out"] = f"out={hydra_text(out)}"
+    if _only_shows(flags):  # Hydra shows one job: the first
+        given |= {group: given[group].split(",")[0] for group in GROUPS if group in given}
+    elif any("," in given.get(group, "") for group in GROUPS) and not {"-m", "--multirun"} & set(flags):
+        flags = ["-m", *flags]
+    return Command(flags, given, study, name, out, run_id)
+
+
+def _flags(words: list[str]) -> tuple[list[str], list[str]]:
+    """(Hydra's flags with their values, key=value words). Raises SpecError for a flag or a word that is neither."""
+    from hydra._internal.utils import get_args_parser
+
+    known = {option: action for action in get_args_parser()._actions for option in action.option_strings}
+    flags: list[str] = []
+    settings: list[str] = []
+    waiting = False  # a flag that may take the next word as its value
+    for word in words:
+        if word.startswith("-"):
+            flag, given, _ = word.partition("=")
+            if flag not in known:
+                raise SpecError(f"unknown option {flag}{nearest(flag, known)}")
+            flags.append(word)
+            waiting = not given and known[flag].nargs != 0
+        elif waiting:
+            flags.append(word)
+            waiting = False
+        elif OVERRIDE.match(word):
+            settings.append(word)
+        else:
+            raise SpecError(f"unexpected word {word!r}; a sweep takes one study, key=value words and Hydra's flags")
+    return flags, settings
+
+
+def _only_shows(flags: list[str]) -> bool:
+    return any(f.split("=")[0] in SHOWING for f in flags)
+
+
+def _settings(words: list[str]) -> dict[str, str]:
+    """key -> word; the same key given twice keeps the last."""
+    settings = {}
+    for word in words:
+        key = word.partition("=")[0].lstrip("+~")
+        group = key.split(".")[0].split("@")[0]
+        if group not in (*GROUPS, *PLAIN) and not key.startswith("hydra"):
+            known = (*GROUPS, *PLAIN, "hydra")
+            raise SpecError(f"unknown key {key}{nearest(key, known)} (a key starts with its group: {', '.join(GROUPS)})")
+        settings[key] = word
+    return settings
+
+
+def _text(word: str) -> str:
+    return word.partition("=")[2].strip("'\"")
+
+
+def _fold(given: Mapping[str, str]) -> dict[str, str]:
+    """Moves every swept value key into `grid`; lets single model keys in whether or not the preset's file has them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    parser = OverridesParser.create()
+    axes: dict[str, Any] = {}
+    kept: dict[str, str] = {}
+    for key, word in given.items():
+        try:
+            parsed = parser.parse_override(word)
+        except OverrideParseException as problem:
+            raise SpecError(f"{word!r} is not key=value as Hydra reads it: {str(problem).splitlines()[0]}") from None
+        if key == "grid":
+            axes = _plain(parsed.value()) | axes if isinstance(parsed.value(), dict) else axes
+        elif "." in key and not key.startswith("hydra") and parsed.is_sweep_override():
+            axes[key] = [_value(key, _plain(v)) for v in parsed.sweep_iterator()]
+        else:
+            kept[key] = f"++{key}={word.partition('=')[2]}" if key.startswith("model.") else word
+    for key in [k for k in kept if k in axes]:  # a single value given for an axis of the study
+        axes.pop(key)
+    return kept | {"grid": f"++grid={hydra_text(axes)}"}
+
+
+def _value(key: str, value: Any) -> Any:
+    return tokens(value, key) if key in WORKLOAD_KEYS else value
+
+
+def _plain(value: Any) -> Any:
+    """Hydra's parsed values as Python's: quoted strings lose their quotes."""
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return getattr(value, "text", value)
+
+
+def _as_asked(study: Study, given: Mapping[str, str]) -> Study:
+    """The study with what the command line changed."""
+    hold = _text(given.get("hold", "hold=null"))
+    return replace(study, hold=None if hold == "null" else hold, base=_text(given["model"]).split(","))
+
+
+def _check_names(given: Mapping[str, str]) -> None:
+    """Raises for names and axes that Hydra would only find out about later, or not at all."""
+    for group, what in GROUPS.items():
+        found = group_files(group)
+        for name in _text(given[group]).split(",") if group in given else ():
+            if name not in found and re.fullmatch(r"[\w.-]+", name):
+                raise UnknownNameError(f"unknown {what} {name!r}{nearest(name, found)} (archlab {_listing(group)} lists them)")
+    grid = _grid_of(given)
+    for model in _text(given.get("model", "model=gemma-2-9b")).split(","):
+        if model in group_files("model"):
+            check_axes(grid, read(model))
+
+
+def _check_plain(given: Mapping[str, str]) -> None:
+    for key, allowed in {"hold": (*HELD, "null"), "measure": MEASURE}.items():
+        if key in given and _text(given[key]) not in allowed:
+            raise SpecError(f"{key}={_text(given[key])!r} must be one of {', '.join(allowed)}{nearest(_text(given[key]), allowed)}")
+
+
+def _listing(group: str) -> str:
+    return {"model": "models"}.get(group, group)
+
+
+def _grid_of(given: Mapping[str, str]) -> dict[str, Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    value = OverridesParser.create().parse_override(given["grid"]).value()
+    return _plain(value) if isinstance(value, dict) else {}
+
+
+def spoken(words: list[str]) -> str:
+    """The command as a person would type it again."""
+    return shlex.join(["archlab", "sweep", *words])

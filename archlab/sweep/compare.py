@@ -1,0 +1,75 @@
+"""Models side by side in the report: the same tables as a study's, a model a point."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from archlab.config import load_precision, load_workload
+from archlab.hardware import load_hardware
+from archlab.spec import ModelSpec
+from archlab.sweep.evaluate import measures
+from archlab.sweep.provenance import provenance
+from archlab.sweep.results import (
+    ASSUMPTIONS, curve_rows, describe_point, device_facts, formulas, frame_of, layer_rows, precision_facts,
+    serving_facts, write_run,
+)  # fmt: skip
+
+
+def write_comparison(
+    specs: list[ModelSpec], workloads: list[str], hardware: list[str], precision: str, out: Path, words: list[str]
+) -> Path:
+    """Renders the report of some models to `out`. Raises ArchlabError."""
+    from archlab.report import render
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_models(specs, workloads, hardware, precision, Path(folder), words)
+        return render(Path(folder), out)
+
+
+def write_models(
+    specs: list[ModelSpec], workloads: list[str], hardware: list[str], precision: str, folder: Path, words: list[str]
+) -> None:
+    """Writes a run's folder for some models."""
+    started = datetime.now(UTC)
+    rows = [
+        row
+        for spec in specs
+        for workload in workloads
+        for device in hardware
+        for row in [_row(spec, workload, device, precision)]
+    ]
+    tables = {
+        "points": frame_of(rows),
+        "curves": frame_of([row for s in specs for row in curve_rows(s.name, s.name, s)]),
+        "layers": frame_of([row for s in specs for row in layer_rows(s.name, s)]),
+    }
+    names = [spec.name for spec in specs]
+    config = {"models": [dict(s.data) for s in specs], "workloads": workloads, "hardware": hardware, "precision": precision}
+    run: dict[str, Any] = {
+        "kind": "compare",
+        "name": "compare",
+        "question": "What differs between " + ", ".join(names[:-1]) + f" and {names[-1]}?",
+        "axes": [],
+        "hold": None,
+        "hold_multiple": 64,
+        "bases": names,
+        "hardware": {name: device_facts(load_hardware(name)) for name in hardware},
+        "workloads": {name: serving_facts(name) for name in workloads},
+        "precisions": {precision: precision_facts(load_precision(precision))},
+        "formulas": formulas({s.name: s for s in specs}),
+        "assumptions": list(ASSUMPTIONS),
+        "provenance": provenance(shlex.join(["archlab", *words]), started, config),
+    }
+    write_run(folder, run, tables)
+
+
+def _row(spec: ModelSpec, workload: str, hardware: str, precision: str) -> dict[str, Any]:
+    work, device, bits = load_workload(workload), load_hardware(hardware), load_precision(precision)
+    place = {"workload": workload, "batch": work.batch, "context": work.context, "hardware": hardware, "precision": precision}
+    found = {k: v.item() if hasattr(v, "item") else v for k, v in measures(spec, work, device, bits).items()}
+    front = {"point": spec.name, "base": spec.name, "is_base": True, **place, "status": "ok", "reason": None}
+    return front | found | describe_point(spec)

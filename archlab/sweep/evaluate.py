@@ -1,0 +1,287 @@
+"""Many design points through the formulas that one goes through.
+
+A grid is an open mesh: each numeric axis is an array dimension of its own, so a formula that depends on two axes is
+computed on two, whatever the others hold; full arrays are views, expanded on demand. Axes whose values are not numbers
+(a layer pattern, a flag, a device) are walked one structure after another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from archlab.algebra import Number, column, is_scalar
+from archlab.analyzers.flops import flops
+from archlab.analyzers.kv_cache import kv_cache
+from archlab.analyzers.latency import latency
+from archlab.analyzers.params import params, weight_bytes
+from archlab.config import load_precision
+from archlab.errors import ArchlabError, SpecError, nearest
+from archlab.hardware import Hardware, load_hardware
+from archlab.presets import field_type, known_keys, override, resolve, rules
+from archlab.spec import ModelSpec, Precision, Workload
+from archlab.sweep.hold import Budget, hold_budget
+
+if TYPE_CHECKING:
+    import pandas
+
+WORKLOAD_KEYS = ("workload.context", "workload.batch")
+EXACT = 2.0**53
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Keys that vary together: one key of a grid, or all linked columns. `values[key]` has one entry a position."""
+
+    values: Mapping[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every value of every key is a plain number."""
+        return all(is_scalar(v) and not isinstance(v, bool) for entries in self.values.values() for v in entries)
+
+
+@dataclass
+class Points:
+    """Evaluated points: an array over the axes for each column; `ok` masks the points that keep every rule."""
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+    columns: dict[str, np.ndarray]
+    ok: np.ndarray
+    spec: ModelSpec
+    work: Workload
+    inexact: set[str] = field(default_factory=set)  # columns with values of 2**53 or more: within 1e-12, not exact
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.columns:
+            raise SpecError(f"unknown column {name!r}{nearest(name, self.columns)} (known: {', '.join(self.columns)})")
+        return np.broadcast_to(self.columns[name], self.shape)
+
+    def __len__(self) -> int:
+        return int(np.prod(self.shape, dtype=int))
+
+    def at(self, position: tuple[int, ...]) -> dict[str, Any]:
+        """Key -> value of one point, as it was given."""
+        return {key: entries[i] for axis, i in zip(self.axes, position, strict=True) for key, entries in axis.values.items()}
+
+    def reason(self, position: tuple[int, ...]) -> str | None:
+        """Why a point is refused, in one sentence; None for a point that stands."""
+        if np.broadcast_to(self.ok, self.shape)[position]:
+            return None
+        try:
+            _scalar_point(self.spec, self.work, self.at(position))
+        except ArchlabError as problem:
+            return str(problem)
+        return "no d_ff of 1 or more holds the budget: the rest of the model alone exceeds it"
+
+    def frame(self) -> pandas.DataFrame:
+        """A row a point: axis values, `status`, `reason`, and the columns (null where refused)."""
+        import pandas
+
+        positions = list(np.ndindex(*self.shape))
+        rows: dict[str, Any] = {}
+        for key in [k for axis in self.axes for k in axis.values]:
+            rows[key] = show_values([self.at(p)[key] for p in positions])
+        good = np.broadcast_to(self.ok, self.shape).ravel()
+        rows["status"] = np.where(good, "ok", "refused")
+        rows["reason"] = [None if g else self.reason(p) for g, p in zip(good, positions, strict=True)]
+        for name in self.columns:
+            rows[name] = _masked(self[name].ravel(), good)
+        return pandas.DataFrame(rows)
+
+
+def evaluate(
+    spec: ModelSpec,
+    work: Workload,
+    hardware: str | Hardware | None = None,
+    precision: str | Precision = "bf16",
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    hold: Budget | None = None,
+) -> Points:
+    """Parameters, exact FLOPs of both phases, KV cache, weights and latency bounds of every point.
+
+    grid     key -> values; the points are all combinations
+    columns  key -> values, all of one length; position i of each makes point i
+    Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), workload.context, workload.batch.
+    Raises ArchlabError for an unknown key; a point that breaks a rule is masked, not raised.
+    """
+    axes = _axes(spec, grid or {}, columns or {})
+    shape = tuple(len(axis) for axis in axes)
+    device = None if hardware is None else load_hardware(hardware)
+    precision = load_precision(precision)
+    walked = [i for i, axis in enumerate(axes) if not axis.numeric]
+    parts = {}
+    for position in itertools.product(*(range(shape[i]) for i in walked)):
+        parts[position] = _mesh(spec, work, device, precision, axes, dict(zip(walked, position, strict=True)), hold)
+    merged, ok = _join(parts, walked, shape)
+    points = Points(axes, shape, merged, ok, spec, work)
+    points.inexact = {name for name, values in merged.items() if values.dtype.kind == "f" and _largest(values) >= EXACT}
+    return points
+
+
+def bare_key(key: str) -> str:
+    """'model.attention.n_kv_heads' -> 'attention.n_kv_heads'; the other groups keep their names."""
+    return key.removeprefix("model.")
+
+
+def show_value(value: Any) -> Any:
+    """A pattern as text, anything else as it is: parquet columns hold one type."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def show_values(values: Sequence[Any]) -> list[Any]:
+    """A column of axis values: of one type, as text where they are of several."""
+    shown = [show_value(v) for v in values]
+    kinds = {type(v) for v in shown if v is not None}
+    return shown if len(kinds) <= 1 or kinds == {int, float} else [None if v is None else str(v) for v in shown]
+
+
+def _axes(spec: ModelSpec, grid: Mapping[str, Sequence[Any]], columns: Mapping[str, Sequence[Any]]) -> tuple[Axis, ...]:
+    axes = [Axis({bare_key(key): list(values)}) for key, values in grid.items()]
+    if columns:
+        axes.append(Axis({bare_key(key): list(values) for key, values in columns.items()}))
+        lengths = {key: len(values) for key, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise SpecError(f"linked columns must have one length, not {lengths}")
+    known = [*known_keys(spec.data), *WORKLOAD_KEYS]
+    for key in [k for axis in axes for k in axis.values]:
+        if key not in known:
+            raise SpecError(f"unknown key {key}{nearest(key, known)}")
+    if empty := [key for axis in axes for key, values in axis.values.items() if not len(values)]:
+        raise SpecError(f"{empty[0]} has no values")
+    return tuple(axes)
+
+
+def _mesh(
+    spec: ModelSpec,
+    work: Workload,
+    device: Hardware | None,
+    precision: Precision,
+    axes: tuple[Axis, ...],
+    walked: Mapping[int, int],
+    hold: Budget | None,
+) -> tuple[dict[str, Number], Any]:
+    """(columns, mask) of one structure, each column on the axes that it depends on."""
+    changes: dict[str, Any] = {}
+    ok: Any = True
+    for i, axis in enumerate(axes):
+        for key, values in axis.values.items():
+            if i in walked:
+                changes[key] = values[walked[i]]
+            else:
+                legal = np.array([_legal(spec, key, v) for v in values])
+                shape = [1] * len(axes)
+                shape[i] = len(axis)
+                changes[key] = np.where(legal, column(values), 1.0).reshape(shape)
+                ok = ok & legal.reshape(shape)
+    try:
+        return _columns(spec, work, device, precision, changes, ok, hold)
+    except ArchlabError:
+        return {}, np.zeros((1,) * len(axes), dtype=bool)
+
+
+def _columns(
+    spec: ModelSpec,
+    work: Workload,
+    device: Hardware | None,
+    precision: Precision,
+    changes: Mapping[str, Any],
+    ok: Any,
+    hold: Budget | None,
+) -> tuple[dict[str, Number], Any]:
+    shaped = resolve(override(dict(spec.data), {k: v for k, v in changes.items() if k not in WORKLOAD_KEYS}))
+    for _, condition, _ in rules(shaped):
+        ok = ok & condition
+    if hold is not None:
+        shaped, fits = hold_budget(shaped, hold)
+        ok = ok & fits
+    context = changes.get("workload.context", work.context)
+    work = replace(work, new=context, context=context, batch=changes.get("workload.batch", work.batch))
+    found = measures(shaped, work, device, precision)
+    if hold is not None:
+        found |= {"d_ff": shaped.data["mlp"]["d_ff"], "hold_residual": hold.metric(shaped) / hold.target - 1}
+    return found, ok
+
+
+def measures(spec: ModelSpec, work: Workload, device: Hardware | None, precision: Precision) -> dict[str, Number]:
+    """Every calculated number of a model (or of a mesh of them) at one workload."""
+    counted, cache = params(spec), kv_cache(spec, work.context, work.batch, precision)
+    prefill, decode = flops(spec, work), flops(spec, work.decode())
+    found: dict[str, Number] = {"params": counted.total}
+    found |= {f"params_{part}": n for part, n in counted.by_part.items()}
+    found |= {"weights_bytes": weight_bytes(spec, precision), "kv_cache_bytes": cache.total}
+    found |= {f"kv_{part}_bytes": n for part, n in cache.by_part.items()}
+    found |= {"flops_prefill": prefill.total, "flops_prefill_dense": prefill.dense}
+    found |= {"flops_decode": decode.total, "flops_decode_dense": decode.dense}
+    if device is not None:
+        for phase, step in (("prefill", work), ("decode", work.decode())):
+            bound = latency(spec, step, device, precision)
+            found[f"{phase}_bound_s"] = bound.seconds
+            found[f"{phase}_bound_by"] = np.where(np.asarray(bound.compute > bound.memory), "compute", "memory")
+            found |= {f"{phase}_bound_{part}_s": seconds for part, seconds in bound.by_part.items()}
+    return found
+
+
+def _legal(spec: ModelSpec, key: str, value: Any) -> bool:
+    if key in WORKLOAD_KEYS:
+        return isinstance(value, int) and value >= 1
+    return bool(field_type(spec.data, key).test(value))
+
+
+def _scalar_point(spec: ModelSpec, work: Workload, values: Mapping[str, Any]) -> None:
+    """Raises the sentence of the rule that one point breaks."""
+    resolve(override(dict(spec.data), {k: v for k, v in values.items() if k not in WORKLOAD_KEYS}))
+    context = values.get("workload.context", work.context)
+    replace(work, new=context, context=context, batch=values.get("workload.batch", work.batch))
+
+
+def _join(
+    parts: Mapping[tuple[int, ...], tuple[dict[str, Number], Any]], walked: Sequence[int], shape: tuple[int, ...]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The structures' columns laid side by side along their axes; a column that one of them lacks is 0 there."""
+    names = list(dict.fromkeys(name for found, _ in parts.values() for name in found))
+    ok = _lay({p: mask for p, (_, mask) in parts.items()}, walked, shape)
+    return {name: _lay({p: found.get(name) for p, (found, _) in parts.items()}, walked, shape) for name in names}, ok
+
+
+def _lay(parts: Mapping[tuple[int, ...], Any], walked: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    given = [np.asarray(v) for v in parts.values() if v is not None]
+    blank = np.zeros((), dtype=given[0].dtype)
+    arrays = {p: _dims(blank if v is None else np.asarray(v), len(shape)) for p, v in parts.items()}
+    if not walked:
+        return next(iter(arrays.values()))
+    whole = tuple(shape[i] if i in walked else max(a.shape[i] for a in arrays.values()) for i in range(len(shape)))
+    result = np.zeros(whole, dtype=np.result_type(*arrays.values()))
+    for position, array in arrays.items():
+        at = dict(zip(walked, position, strict=True))
+        result[tuple(slice(at[i], at[i] + 1) if i in at else slice(None) for i in range(len(shape)))] = array
+    return result
+
+
+def _dims(array: np.ndarray, n: int) -> np.ndarray:
+    return array if array.ndim == n else array.reshape((1,) * n)
+
+
+def _largest(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max(initial=0.0))
+
+
+def _masked(values: np.ndarray, good: np.ndarray) -> Any:
+    if values.dtype.kind in "iuf":
+        return np.where(good, values, np.nan)
+    return [v if g else None for v, g in zip(values.tolist(), good, strict=True)]
+
+
+def positions(points: Points) -> Iterator[tuple[int, ...]]:
+    """Every point's position, in the order of `frame`."""
+    return iter(np.ndindex(*points.shape))

@@ -1,0 +1,219 @@
+"""A run's folder: run.json and parquet tables, all that a report knows. Written to temporary names, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sympy
+
+from archlab.algebra import is_scalar
+from archlab.analyzers.flops import flops
+from archlab.analyzers.formula import formula
+from archlab.analyzers.kv_cache import kv_cache
+from archlab.config import Serving, group_file
+from archlab.hardware import Hardware
+from archlab.presets import expand_pattern, field_type
+from archlab.spec import ModelSpec, Precision, Workload
+from archlab.units import show_tokens
+
+SCHEMA = 1
+MOST_CURVES = 64  # points that get curves and layer patterns; beyond, a picture of lines says nothing
+
+ASSUMPTIONS = (
+    "A FLOP is half a multiply-add; matrix products only. Exact counts keep the (token, key) pairs that the causal and "
+    "sliding-window masks keep; a dense count is what a tracer of the built module sees.",
+    "The KV cache is what the mathematics needs: a global layer holds every token, a local one at most its window.",
+    "A bound is the roofline of the data sheet: each operation takes at least its exact FLOPs over the peak rate and at "
+    "least its weights and cache over the memory bandwidth; activations are free; operations do not overlap.",
+    "Prefill returns logits of the last token only, as servers do.",
+    "Tied tables count once. 1 GiB is 2^30 bytes.",
+)
+
+
+def describe_point(spec: ModelSpec) -> dict[str, Any]:
+    """The shape of one point, for tables: sizes, layers by kind, window."""
+    mixers = {layer.kind: layer.residuals[0].block for layer in spec.decoder.layers}
+    windows = sorted({w for m in mixers.values() if (w := getattr(m, "window", None)) is not None})
+    any_mixer: Any = mixers.get("global") or next(iter(mixers.values()))
+    local = sum(layer.count for layer in spec.decoder.layers if getattr(mixers[layer.kind], "window", None) is not None)
+    return {
+        "family": spec.family,
+        "n_layers": spec.n_layers,
+        "layers_global": spec.n_layers - local,
+        "layers_local": local,
+        "window": windows[0] if windows else None,
+        "d_model": spec.d_model,
+        "d_ff": spec.data["mlp"]["d_ff"],
+        "n_heads": any_mixer.n_heads,
+        "n_kv_heads": any_mixer.n_kv_heads,
+        "head_dim": any_mixer.head_dim,
+        "vocab_size": spec.vocab_size,
+        "trained_context": spec.context,
+    }
+
+
+def current_value(spec: ModelSpec, key: str) -> Any:
+    """What a model has for a dotted key: its file's value, else the field's default."""
+    section, _, name = key.partition(".")
+    if not name:
+        return spec.data.get(section)
+    entry = spec.data.get(section, {})
+    return entry[name] if name in entry else _default(spec, section, name)
+
+
+def _default(spec: ModelSpec, section: str, name: str) -> Any:
+    from archlab.blocks import SECTIONS
+
+    field_type(spec.data, f"{section}.{name}")
+    known = SECTIONS.get(section, SECTIONS["attention"]).__dataclass_fields__
+    return known[name].default
+
+
+def same_value(spec: ModelSpec, key: str, value: Any) -> bool:
+    """Whether a point's value is the one that the model has already."""
+    have = current_value(spec, key)
+    if isinstance(value, list | tuple):
+        return expand_pattern(have) == expand_pattern(value)
+    return bool(have == value)
+
+
+def curve_rows(point: str, base: str, spec: ModelSpec) -> Iterable[dict[str, Any]]:
+    """KV cache and FLOPs of one decode step, batch 1, at powers of two up to the trained context or 128k."""
+    top = max(spec.context, 131072)
+    for context in [c for c in (2**n for n in range(10, 21)) if c <= top]:
+        step = flops(spec, Workload(1, new=1, context=context))
+        yield {
+            "point": point,
+            "base": base,
+            "context": context,
+            "beyond_trained": context > spec.context,
+            "kv_cache_bytes": kv_cache(spec, context).total,
+            "flops_per_token": step.total,
+            "flops_attention_per_token": step.by_part["attention"],
+        }
+
+
+def layer_rows(point: str, spec: ModelSpec) -> Iterable[dict[str, Any]]:
+    """The kind and window of each layer."""
+    windows = {layer.kind: getattr(layer.residuals[0].block, "window", None) for layer in spec.decoder.layers}
+    for index, kind in enumerate(spec.kinds()):
+        yield {"point": point, "index": index, "kind": kind, "window": windows[kind]}
+
+
+def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
+    """The formulas that were computed, from a run on symbols."""
+    letters = "B batch, S context in tokens"
+    found = []
+    for name, spec in list(specs.items())[:8]:
+        found.append({"what": f"KV cache in bytes (bf16), {name}", "text": str(formula("kv_cache", spec)), "letters": letters})
+        step = formula("flops_decode", spec)
+        beyond = step.replace(sympy.Min, lambda *args: next(a for a in args if a.is_Integer))
+        where = "" if beyond == step else ", once S exceeds the window"
+        found.append({"what": f"FLOPs of one decode step, {name}{where}", "text": str(beyond), "letters": letters})
+    return found
+
+
+def device_facts(device: Hardware) -> dict[str, Any]:
+    """A device as run.json holds it."""
+    return {k: v for k, v in asdict(device).items() if k != "name"} | {"peak_flops": dict(device.peak_flops)}
+
+
+def precision_facts(precision: Precision) -> dict[str, Any]:
+    """A precision as run.json holds it."""
+    return {k: v for k, v in asdict(precision).items() if k != "name"}
+
+
+def serving_facts(name: str) -> dict[str, Any]:
+    """A named workload as run.json holds it."""
+    return serving_keys(group_file("workload", "workload", name))
+
+
+def serving_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A workload's keys, defaults included."""
+    return {"title": Serving.title, "batch": Serving.batch, "logits": Serving.logits, **data}
+
+
+def write_run(out: Path, run: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> None:
+    """Writes the tables, then run.json, which says that the run is whole."""
+    for name, frame in tables.items():
+        write_table(out / f"{name}.parquet", frame, run.get("provenance"))
+    write_text(out / "run.json", json.dumps({"schema": SCHEMA, **run}, indent=1, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, frame: pd.DataFrame, facts: Any = None) -> None:
+    """A parquet file with its provenance in the metadata, by way of a temporary name."""
+    table = pa.Table.from_pandas(tidy(frame), preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"archlab": json.dumps(facts).encode()})
+    with _replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file by way of a temporary name."""
+    with _replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class _replacing:
+    """A temporary path beside the target that takes its name when all went well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.temporary.chmod(0o644)
+            self.temporary.replace(self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
+def tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whole numbers as (nullable) integers where float64 holds them exactly, missing text as null."""
+    result = frame.copy()
+    for name in result.columns:
+        values = result[name]
+        if pd.api.types.is_float_dtype(values) and not name.endswith(("_s", "_residual")):
+            known = values.dropna()
+            if len(known) and (known % 1 == 0).all() and (known.abs() < 2**53).all():
+                result[name] = values.astype("Int64")
+    return result
+
+
+def short_key(key: str) -> str:
+    """'model.attention.n_kv_heads' -> 'n_kv_heads'; kinds keep their names: 'local window'."""
+    words = key.removeprefix("model.").split(".")
+    return " ".join(w for w in words if w not in ("attention", "mlp", "workload"))
+
+
+def show_axis(value: Any) -> str:
+    """A value in a point's label."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return show_tokens(value) if is_scalar(value) and not isinstance(value, bool) and value >= 16384 else str(value)
+
+
+def label(base: str, values: Mapping[str, Any]) -> str:
+    """A point's name: the base and what differs from it."""
+    return " ".join([base, *(f"{short_key(k)}={show_axis(v)}" for k, v in values.items())])
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame; columns in the order in which they first appear."""
+    return pd.DataFrame(list(rows), columns=list(dict.fromkeys(k for row in rows for k in row)))

@@ -1,0 +1,148 @@
+"""Bad input gets one sentence on stderr and exit code 2: never a traceback, never a guess."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import archlab
+from archlab.errors import ArchlabError
+from archlab.presets import known_keys, read
+
+MODEL = "name: m\nfamily: gemma\nsource: me\nd_model: 64\nn_layers: 4\nvocab_size: 100\ncontext: 128\npattern: [global]\n"
+REST = "attention: {n_heads: 4, n_kv_heads: 2, head_dim: 16}\nmlp: {d_ff: 128}\n"
+
+ON_THE_COMMAND_LINE = [
+    (["describe", "gema-3-1b"], "unknown model 'gema-3-1b'; did you mean 'gemma-3-1b'?"),
+    (["describe", "gemma-3-1b", "attention.n_kv_head=2"], "did you mean 'n_kv_heads'?"),
+    (["describe", "gemma-3-1b", "n_layer=2"], "did you mean 'n_layers'?"),
+    (["describe", "gemma-3-1b", "n_layers=many"], "n_layers='many' must be a whole number of 1 or more"),
+    (["describe", "gemma-3-1b", "n_layers=2.5"], "n_layers=2.5 must be a whole number"),
+    (["describe", "gemma-3-1b", "n_layers=true"], "n_layers=True must be a whole number"),
+    (["describe", "gemma-3-1b", "d_model=-2"], "d_model=-2 must be"),
+    (["describe", "gemma-3-1b", "attention.n_kv_heads=3"], "n_heads (4) must be a multiple of n_kv_heads (3); 1, 2 or 4"),
+    (["describe", "gemma-3-1b", "attention.head_dim=7"], "head_dim (7) must be even"),
+    (["describe", "gemma-3-1b", "local.window=0"], "local.window=0 must be a whole number of 1 or more"),
+    (["describe", "gemma-3-1b", "attention.window=8"], "would not reach the local layers, which set local.window"),
+    (["describe", "gemma-2b", "local.window=8"], "no layer of the pattern ['global'] is local"),
+    (["describe", "gemma-3-1b", "mlp=3"], "mlp is a section"),
+    (["describe", "gemma-3-1b", "mlp.activation=gelo"], "did you mean 'gelu'?"),
+    (["describe", "gemma-3-1b", "pattern=[local*0]"], "pattern entry 'local*0'"),
+    (["describe", "gemma-3-1b", "pattern=[]"], "pattern=[] must be a list of names"),
+    (["describe", "gemma-3-1b", "n_layers=[1"], "is not valid YAML"),
+    (["describe", "gemma-3-1b", "n_layers=3", "n_layers=4"], "n_layers is given twice"),
+    (["describe", "gemma-3-1b", "gemma-2b"], "takes one model, not 2"),
+    (["describe", "no/such/file.yaml"], "no/such/file.yaml cannot be read: no such file or directory"),
+    (["describe", "/"], "cannot be read"),
+    (["compare", "gemma-2b"], "two different models"),
+    (["compare", "gemma-2b", "gemma-7b", "-o", "x.html", "--hardware", "h20"], "unknown device 'h20'"),
+    (["compare", "gemma-2b", "gemma-7b", "-o", "x.html", "--hardware", "t4"], "t4 has no bf16 rate"),
+    (["check", "gemma-2b", "--context", "banana"], "context='banana' is not a number of tokens; write it as 8192 or 8k"),
+    (["measure", "gemma-3-270m", "--context", "banana"], "context='banana'"),
+    (["measure", "gemma-3-270m", "--context", "0"], "must be a whole number of 1 or more"),
+    (["measure", "gemma-3-270m", "--phase", "sideways"], "phase='sideways'"),
+    (["hardware", "h10"], "unknown device 'h10'"),
+    (["new", "x/y", "--from", "gemma-2b"], "'x/y' is not a name"),
+    (["report", "no-such-run"], "no-such-run"),
+    (["sweep"], "sweep takes a study"),
+    (["sweep", "attention_head"], "did you mean 'attention_heads'?"),
+    (["sweep", "attention_heads", "hold=banana"], "hold='banana' must be one of params, flops"),
+    (["sweep", "attention_heads", "model.attention.n_kv_head=1,2"], "n_kv_head"),
+    (["sweep", "attention_heads", "hardware=h20"], "unknown device 'h20'"),
+    (["sweep", "attention_heads", "workload.context=banana"], "is not a number of tokens"),
+    (["sweep", "attention_heads", "model.mlp.d_ff=2,3"], "d_ff cannot be an axis too"),
+    (["sweep", "attention_heads", "--frob"], "unknown option --frob"),
+    (["sweep", "attention_heads", "window"], "unexpected word 'window'"),
+    (["sweep", "modle=gemma-2b"], "unknown key modle; did you mean 'model'?"),
+    (["sweep", "model=gemma-2b", "model.local.window=8"], "no layer of the pattern"),
+    (["sweep", "model=(("], "is not key=value as Hydra reads it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "sentence"), ON_THE_COMMAND_LINE, ids=[" ".join(w) for w, _ in ON_THE_COMMAND_LINE])
+def test_one_sentence_and_exit_2(words, sentence, archlab_command, tmp_path):
+    done = archlab_command(*words)
+    assert done.code == 2
+    assert sentence in done.err
+    assert len(done.err.strip().splitlines()) == 1 and "Traceback" not in done.err
+    assert done.out == ""
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+FILES = [
+    (MODEL + REST + "d_model: 65\n", "key 'd_model' is given twice, in lines 4 and 11"),
+    (MODEL + "attention: {n_heads: 4, n_heads: 4}\n", "key 'n_heads' is given twice"),
+    (MODEL + "attention: {n_heads: 4, n_kv_heads: 2, head_dim: 16, window: 8}\nglobal: {window: 4}\nmlp: {d_ff: 8}\n", "attention.window has no effect: global.window replace it"),
+    (MODEL + "mlp: {d_ff: 128}\n", "attention.n_heads is missing: query heads"),
+    (MODEL.replace("d_model: 64\n", "") + REST, "d_model is missing"),
+    (MODEL + REST + "atention: {n_heads: 2}\n", "unknown key atention; did you mean 'attention'?"),
+    (MODEL + REST + "head: 3\n", "head must be a section of keys, not 3"),
+    (MODEL + REST + "norm: {epsilon: 1e-6}\n", "unknown key norm.epsilon"),
+    (MODEL + REST + "global: {block: mamba}\n", "global.block='mamba' is not a block"),
+    (MODEL.replace("[global]", "global") + REST, "pattern='global' must be a list of names"),
+    (MODEL + "attention: {n_heads: 4\n", "is not valid YAML at line"),
+    ("[1, 2]\n", "must hold keys and values, not list"),
+    ("\x00", "is not valid YAML"),
+    ("", "must hold keys and values"),
+    ("1: 2\n", "key 1 in line 1 must be a word"),
+    ("defaults: [gemma-2x, _self_]\nname: m\n", "unknown model 'gemma-2x'"),
+    ("defaults: gemma-2b\nname: m\n", "defaults must be [MODEL, _self_]"),
+    ("defaults: [m, _self_]\nname: m\n", "go round in a circle"),
+    ("defaults: [gemma-3-1b, _self_]\nname: m\nattention: {window: 3}\n", "would not reach the local layers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "sentence"), FILES, ids=range(len(FILES)))
+def test_a_file_that_cannot_be(text, sentence, archlab_command, tmp_path):
+    (tmp_path / "m.yaml").write_text(text)
+    done = archlab_command("describe", "m.yaml")
+    assert done.code == 2 and sentence in done.err and len(done.err.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_not_text(archlab_command, tmp_path):
+    (tmp_path / "m.yaml").write_bytes(b"\xff\xfe\x00name")
+    done = archlab_command("describe", "m.yaml")
+    assert done.code == 2 and "not a text file in UTF-8" in done.err
+
+
+def test_a_good_file_with_everything_left_to_defaults(archlab_command, tmp_path):
+    (tmp_path / "m.yaml").write_text(MODEL + REST)
+    done = archlab_command("describe", "m.yaml", "--json")
+    assert done.code == 0 and json.loads(done.out)["params"] == archlab.params(archlab.load(tmp_path / "m.yaml")).total
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats(allow_nan=True) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(known_keys(read("gemma-3-1b"))) | st.text(max_size=12), anything)
+def test_any_override_is_taken_or_refused_in_one_sentence(key, value):
+    try:
+        spec = archlab.load("gemma-3-1b", {key: value})
+    except ArchlabError as problem:
+        assert str(problem)
+    else:
+        assert archlab.params(spec).total > 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["name", "d_model", "pattern", "attention", "mlp", "local", "defaults", "x"]), anything))
+def test_any_document_is_taken_or_refused_in_one_sentence(tmp_path_factory, document):
+    path = tmp_path_factory.mktemp("fuzz") / "m.yaml"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ArchlabError):
+        archlab.load(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_is_refused_in_one_sentence(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("fuzz") / "m.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ArchlabError):
+        archlab.load(path)
