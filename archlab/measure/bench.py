@@ -18,7 +18,7 @@ from archlab.analyzers.latency import latency
 from archlab.errors import ArchlabError, SpecError
 from archlab.measure.capacity import refuse_unless_fits
 from archlab.measure.devices import DTYPES, device_name, find_device, find_dtype, release
-from archlab.measure.provenance import config_hash, provenance
+from archlab.measure.provenance import config_hash, gpu_state, provenance
 from archlab.measure.records import Record
 from archlab.measure.rooflines import Rooflines, measure_rooflines
 from archlab.measure.stats import summarize
@@ -130,6 +130,7 @@ def _experiment(method: Callable[Concatenate[Trial, P], None]) -> Callable[Conca
             self.problem = sentence(problem)
         if self.problem:
             self.free()
+            release(self.bench.device)
 
     return guarded
 
@@ -143,6 +144,7 @@ class Trial:
         self.cache: Cache | None = None
         self.ids: torch.Tensor | None = None
         self.cache_bytes: int | None = None
+        self.gpu_state: dict[str, str] | None = None
         self.sampler = Sampler(self.step, bench.device)
 
     def step(self) -> torch.Tensor:
@@ -159,6 +161,7 @@ class Trial:
             if not torch.isfinite(self.step()).all():
                 raise ArchlabError("logits are not finite, so the timing would not be of a working model")
         self.sampler.warm_up(seconds)
+        self.gpu_state = gpu_state(self.bench.device)
 
     @_experiment
     def sample(self, seconds: float, at_least: int = 1) -> None:
@@ -174,6 +177,7 @@ class Trial:
         self.free()
         if self.problem:
             return dataclasses.replace(record, status="failed", reason=self.problem)
+        record = dataclasses.replace(record, provenance={**record.provenance, "gpu_state": self.gpu_state})
         return dataclasses.replace(
             record,
             **dataclasses.asdict(summarize(self.sampler.samples, bench.seed)),

@@ -20,7 +20,7 @@ import torch
 from archlab.analyzers.latency import latency
 from archlab.config import load_workload
 from archlab.errors import ArchlabError
-from archlab.measure.bench import WARMUP_S, Bench, Trial, sentence, untimed
+from archlab.measure.bench import AT_LEAST, WARMUP_S, Bench, Trial, sentence, untimed
 from archlab.measure.capacity import need, refuse_unless_fits
 from archlab.measure.devices import available_bytes, find_device, find_dtype
 from archlab.measure.provenance import config_hash
@@ -30,7 +30,7 @@ from archlab.spec import ModelSpec, Workload
 
 PHASES = ("prefill", "decode")
 LEAST = 3
-"""Repetitions without which a trial is not reported as measured."""
+"""Samples without which a trial is not reported as measured, where the time budget ends it early."""
 BURST_S = 0.2
 """Seconds of one turn; a repetition that takes longer is a turn."""
 MODELS_AT_ONCE = 4
@@ -208,7 +208,8 @@ def _take_turns(trials: Sequence[Trial], session: Session) -> None:
 
 def _enough(trial: Trial, session: Session) -> bool:
     sampler = trial.sampler
-    return sampler.full or (sampler.spent_s >= session.seconds and len(sampler.samples) >= LEAST)
+    wanted = AT_LEAST[session.device.type]
+    return sampler.full or (sampler.spent_s >= session.seconds and len(sampler.samples) >= wanted)
 
 
 def _result(task: Task, trial: Trial, session: Session) -> Record:

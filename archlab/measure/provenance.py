@@ -52,8 +52,8 @@ def now() -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Code, versions and device of this moment. On a GPU, call it right after the timing, while clocks are still up."""
-    return {"utc": now(), **_constant(device), "gpu_state": gpu_state(device)}
+    """Code, versions and device. What `gpu_state` says belongs to a moment, and is added by who times."""
+    return {"utc": now(), **_constant(device)}
 
 
 @lru_cache(maxsize=8)
@@ -114,7 +114,10 @@ def cpu_model() -> str:
 
 
 def gpu_state(device: torch.device) -> dict[str, str] | None:
-    """Driver, power limit, clocks and throttle reasons, as nvidia-smi reads them; None on a CPU or without it."""
+    """Driver, power limit, clocks and throttle reasons, as nvidia-smi reads them; None on a CPU or without it.
+
+    To be read while clocks are up: between the warm-up and the samples.
+    """
     if device.type != "cuda":
         return None
     import torch

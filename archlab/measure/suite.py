@@ -1,7 +1,7 @@
 """The suite: what a device gives, whether it computes right, how long models take on it, how much memory they peak at.
 
 Each section is a file of JSON lines, written as results land, so that a run that is cut short can be taken up again:
-what is there already is not measured twice. A result is found again by its configuration, workload, format, device
+what is there already is not measured twice; where a key is there twice, the last line counts. A result is found again by its configuration, workload, format, device
 and by the version of the code and of torch. `runs.jsonl` says of every run what was done, what was not, and why.
 """
 
@@ -21,7 +21,7 @@ from archlab.measure.bench import Bench, sentence
 from archlab.measure.checks import checks_for
 from archlab.measure.devices import device_name, find_device, find_dtype
 from archlab.measure.points import Session, Task, measure_tasks
-from archlab.measure.provenance import code_version, config_hash, now, provenance
+from archlab.measure.provenance import code_version, config_hash, gpu_state, now, provenance
 from archlab.measure.records import Record, append_record, read_records
 from archlab.measure.rooflines import measure_rooflines
 from archlab.measure.studies import Study, studies_for
@@ -171,8 +171,9 @@ def _latency(suite: Suite, studies: Sequence[Study], sections: Sequence[str]) ->
     if not (pending or missing) or suite.late(roof):
         return
     rates = measure_rooflines(suite.device, suite.dtype, quick=suite.quick)
+    origin = provenance(suite.device) | {"gpu_state": gpu_state(suite.device)}
     news = f"read {rates.read_bytes_per_s / 1e9:,.0f} GB/s, matmul {rates.matmul_flops_per_s / 1e12:,.3g} TFLOP/s"
-    suite.keep("rooflines", roof, rates.as_dict() | {"status": "ok", "provenance": provenance(suite.device)}, news)
+    suite.keep("rooflines", roof, {**rates.as_dict(), "status": "ok", "provenance": origin}, news)
     session = Session(suite.device, suite.dtype, rates, suite.seed, TRIAL_S[suite.quick], suite.deadline)
     for tasks in pending:
         for task, record in measure_tasks(tasks, session):

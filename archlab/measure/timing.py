@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,13 +27,13 @@ def cpu_seconds(step: Step, repetitions: int = 1) -> float:
     return (time.perf_counter_ns() - start) * 1e-9 / repetitions
 
 
-def cuda_seconds(step: Step, repetitions: int = 1) -> float:
-    """Seconds of one step between two events on the current stream, averaged over the repetitions."""
+def cuda_seconds(step: Step, repetitions: int = 1, stream: torch.cuda.Stream | None = None) -> float:
+    """Seconds of one step between two events on a stream, averaged over the repetitions."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
+    start.record(stream)
     for _ in range(repetitions):
         step()
-    end.record()
+    end.record(stream)
     end.synchronize()
     return start.elapsed_time(end) * 1e-3 / repetitions
 
@@ -46,8 +47,10 @@ class Sampler:
         self.repetitions = 1
         self.warmup_s = 0.0
         self.spent_s = 0.0
-        self._batch_s = GPU_BATCH_S if device.type == "cuda" else 0.0
-        self._clock = cuda_seconds if device.type == "cuda" else cpu_seconds
+        self._batch_s = 0.0
+        self._clock: Callable[[Step, int], float] = cpu_seconds
+        if device.type == "cuda":
+            self._batch_s, self._clock = GPU_BATCH_S, partial(cuda_seconds, stream=torch.cuda.current_stream(device))
 
     @property
     def full(self) -> bool:
@@ -55,9 +58,9 @@ class Sampler:
         return len(self.samples) >= MOST_SAMPLES
 
     def warm_up(self, seconds: float) -> None:
-        """Repeats for `seconds`, at least twice, and settles how many repetitions make a sample."""
+        """Repeats for `seconds`, at least once, and settles how many repetitions make a sample."""
         start, last, done = time.perf_counter(), 0.0, 0
-        while done < 2 or time.perf_counter() - start < seconds:
+        while not done or time.perf_counter() - start < seconds:
             last, done = self._clock(self.step, 1), done + 1
         self.warmup_s += time.perf_counter() - start
         self.repetitions = max(1, math.ceil(self._batch_s / max(last, 1e-9)))

@@ -1,4 +1,4 @@
-"""What the layers remember, allocated once from the State rows: a slot a token, or a ring of the window's last tokens."""
+"""What the layers remember, allocated once from the State rows: a slot a token, or a ring of the last W tokens."""
 
 from __future__ import annotations
 

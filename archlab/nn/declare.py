@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +9,6 @@ from torch import Tensor, nn
 from archlab.algebra import product
 from archlab.rows import Weight
 from archlab.spec import Block
-
-AnyBlock = TypeVar("AnyBlock", bound=Block)
 
 
 class Declared(nn.Module):
@@ -23,14 +19,21 @@ class Declared(nn.Module):
 
     path = ""  # where the module stands in the model, as in "layers.3.attention"; set by the model
     gain_offset = 0.0  # what is added to a stored gain: 1 where a norm multiplies by 1 + w
+    pre_norm: nn.Module  # of a block that a layer holds: x + post_norm(block(pre_norm(x)))
+    post_norm: nn.Module
 
     def __init__(self, block: Block, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__()
         for weight in block.weights():
             if weight.tied is None:
-                stored = torch.empty(block.shape(weight.axes), device=device, dtype=dtype)
-                self.register_parameter(weight.name, nn.Parameter(stored, requires_grad=weight.trainable))
+                self._store(weight, torch.empty(block.shape(weight.axes), device=device, dtype=dtype))
         self.block = block
+
+    def _store(self, weight: Weight, tensor: Tensor) -> None:
+        if weight.trainable:
+            self.register_parameter(weight.name, nn.Parameter(tensor))
+        else:
+            self.register_buffer(weight.name, tensor)
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
@@ -45,7 +48,7 @@ def merge(x: Tensor, weight: Tensor) -> Tensor:
 
 def tie(model: nn.Module) -> None:
     """Lends each tied weight the parameter that it names."""
-    for module in list(declared(model).values()):
+    for module in declared(model).values():
         for weight in module.block.weights():
             if weight.tied is not None:
                 module.register_parameter(weight.name, model.get_parameter(weight.tied))
@@ -58,32 +61,30 @@ def declared(model: nn.Module) -> dict[str, Declared]:
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int) -> None:
-    """Random weights that keep activations near 1, in place and in the parameters' own format. Norms start as identity.
+    """Random weights that keep activations near 1, in place and in the parameters' own format; norms start as identity.
 
     The draw depends on the seed, the device and the format. Weights on meta have nothing to fill.
     """
-    generators: dict[torch.device, torch.Generator] = {}
+    first = next(model.parameters())
+    if first.is_meta:
+        return
+    generator = torch.Generator(first.device).manual_seed(seed)
     for module in declared(model).values():
         for weight in module.block.weights():
-            parameter = module.get_parameter(weight.name)
-            if weight.tied is not None or parameter.is_meta:
-                continue
             if weight.use == "vector":
-                parameter.fill_(1 - module.gain_offset)
-                continue
-            device = parameter.device
-            if device not in generators:
-                generators[device] = torch.Generator(device).manual_seed(seed)
-            parameter.normal_(std=fan_in(module.block, weight) ** -0.5, generator=generators[device])
+                getattr(module, weight.name).fill_(1 - module.gain_offset)
+            elif weight.tied is None:
+                getattr(module, weight.name).normal_(std=fan_in(module.block, weight) ** -0.5, generator=generator)
 
 
 def fan_in(block: Block, weight: Weight) -> int:
-    """Terms of the sum that the weight takes part in: its axes that the operation contracts.
+    """Terms of the sums that the weight takes part in: the size of its axes that the operation contracts.
 
-    A lookup sums nothing. Its rows are as wide as the stream, and start as if they were projected to it.
+    A lookup sums nothing; its rows start as if the stream's width were summed over, as in the head that shares them.
     """
     for op in block.ops():
-        if weight.name in (o.name for o in op.reads("w")):
-            kept = {a for out in op.line.outputs for a in out.axes}
-            return product(block.shape("".join(a for a in weight.axes if (a in kept) == (op.kind == "lookup"))))
+        if weight.name in (operand.name for operand in op.reads("w")):
+            left = {axis for output in op.line.outputs for axis in output.axes}
+            summed = weight.axes[1:] if op.kind == "lookup" else [axis for axis in weight.axes if axis not in left]
+            return product(block.shape("".join(summed)))
     return 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Layer(nn.Module):
             self.add_module(residual.name, block)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        for block in self.children():
+        for block in cast(Iterable[Declared], self.children()):
             x = x + block.post_norm(block(block.pre_norm(x), step))
         return x
 
@@ -57,9 +58,9 @@ class Decoder(nn.Module):
         batch, new = checked(ids, logits)
         memory = NoCache() if cache is None else cache
         memory.admit(batch, new)
-        table = self.embedding.table
+        first = next(self.parameters())
         with torch.set_grad_enabled(cache is None and torch.is_grad_enabled()):
-            step = Step(new, memory, table.device, table.dtype)
+            step = Step(new, memory, first.device, first.dtype)
             x = self.embedding(ids)  # B T D
             for layer in self.layers:
                 x = layer(x, step)
@@ -71,21 +72,22 @@ class Decoder(nn.Module):
     def init_cache(self, batch: int, context: int, dtype: torch.dtype | None = None) -> Cache:
         """An empty cache for `batch` sequences of up to `context` tokens, in the weights' format unless told."""
         Workload(batch, context=context)  # refuses sizes that cannot be
-        table = self.embedding.table
+        first = next(self.parameters())
         states: dict[str, Slots | Ring] = {}
         for path, module in declared(self).items():
             for state in module.block.state():
                 shape = (batch, state.slots(context), *module.block.shape(state.axes))
-                buffer = torch.zeros(shape, device=table.device, dtype=dtype or table.dtype)
+                buffer = torch.zeros(shape, device=first.device, dtype=dtype or first.dtype)
                 states[f"{path}.{state.name}"] = LAYOUTS[state.capacity](state, buffer)
         return Cache(states, batch, context)
 
 
 def checked(ids: Tensor, logits: str) -> tuple[int, int]:
     """(batch, new tokens) of ids. Raises ArchlabError."""
+    if not isinstance(ids, Tensor):
+        raise ArchlabError(f"ids must be a tensor of shape (batch, tokens), not {type(ids).__name__}")
     if ids.dim() != 2 or ids.dtype not in (torch.int32, torch.int64) or ids.numel() == 0:
-        kind = str(ids.dtype).removeprefix("torch.")
-        raise ArchlabError(f"ids must be whole numbers of shape (batch, tokens), not {kind} of shape {tuple(ids.shape)}")
+        raise ArchlabError(f"ids must be int32 or int64 of shape (batch, tokens), not {ids.dtype} of {tuple(ids.shape)}")
     if logits not in ("all", "last"):
         raise ArchlabError(f"logits={logits!r} must be all or last")
     return int(ids.shape[0]), int(ids.shape[1])

@@ -1,4 +1,4 @@
-"""Rotary position embedding, half-split: dimension i turns with i + H/2. Linear interpolation divides the frequencies."""
+"""Rotary position embedding, half-split: dimension i turns with i + H/2. Interpolation divides the frequencies."""
 
 from __future__ import annotations
 

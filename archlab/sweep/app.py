@@ -53,15 +53,16 @@ def run(words: Sequence[str], say: Say = lambda _: None, report: bool = True) ->
     """Runs a sweep from its command line; None where a flag only shows something. Raises ArchlabError."""
     started = datetime.now(UTC)
     command = prepare(list(words))
-    with _hydra_argv(command.argv()):
-        try:
-            _job()
-        except (HydraException, OmegaConfBaseException) as problem:
-            raise ArchlabError(_one_sentence(problem)) from None
     folder = Path(command.out)
-    if command.only_shows or not (folder / "blocks" / command.run_id).is_dir():
-        return None
-    return gather(folder, command, spoken(list(words)), started, say, report)
+    with _nothing_left_on_failure(folder):
+        with _hydra_argv(command.argv()):
+            try:
+                _job()
+            except (HydraException, OmegaConfBaseException) as problem:
+                raise ArchlabError(_one_sentence(problem)) from None
+        if command.only_shows:
+            return None
+        return gather(folder, command, spoken(list(words)), started, say, report)
 
 
 @hydra.main(version_base="1.3", config_path=str(data_dir("conf")), config_name="config")
@@ -86,7 +87,6 @@ def gather(folder: Path, command: Command, spoken_as: str, started: datetime, sa
     refused = [json.loads(mark.read_text(encoding="utf-8")) for mark in marks if mark.suffix == ".refused"]
     paths = [folder / "blocks" / f"{mark.name}.parquet" for mark in marks if not mark.suffix]
     if not paths:
-        shutil.rmtree(folder / "blocks" / command.run_id)
         raise ArchlabError(refused[0]["reason"])
     configs = [json.loads(p.with_suffix(".json").read_text(encoding="utf-8")) for p in paths]
     points = pd.concat([*(pd.read_parquet(p) for p in paths), *_refused_rows(refused)], ignore_index=True)
@@ -159,6 +159,18 @@ def _hydra_argv(words: list[str]) -> Any:
             os.environ.pop("HYDRA_FULL_ERROR")
         else:
             os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextmanager
+def _nothing_left_on_failure(folder: Path) -> Any:
+    """Takes back the folders that a run made, when it could not start; a folder that was there stays as it was."""
+    made = next((p for p in reversed([folder, *folder.parents]) if not p.exists()), None)
+    try:
+        yield
+    except ArchlabError:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        raise
 
 
 def _one_sentence(problem: Exception) -> str:

@@ -130,7 +130,7 @@ def _text(word: str) -> str:
 def _fold(given: Mapping[str, str]) -> dict[str, str]:
     """Moves every swept value key into `grid`; lets single model keys in whether or not the preset's file has them."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     parser = OverridesParser.create()
     axes: dict[str, Any] = {}
@@ -138,8 +138,8 @@ def _fold(given: Mapping[str, str]) -> dict[str, str]:
     for key, word in given.items():
         try:
             parsed = parser.parse_override(word)
-        except OverrideParseException as problem:
-            raise SpecError(f"{word!r} is not key=value as Hydra reads it: {str(problem).splitlines()[0]}") from None
+        except HydraException as problem:
+            raise SpecError(f"{word!r} is not key=value as Hydra reads it: {_brief(problem)}") from None
         if key == "grid":
             axes = _plain(parsed.value()) | axes if isinstance(parsed.value(), dict) else axes
         elif "." in key and not key.startswith("hydra") and parsed.is_sweep_override():
@@ -149,6 +149,10 @@ def _fold(given: Mapping[str, str]) -> dict[str, str]:
     for key in [k for k in kept if k in axes]:  # a single value given for an axis of the study
         axes.pop(key)
     return kept | {"grid": f"++grid={hydra_text(axes)}"}
+
+
+def _brief(problem: Exception) -> str:
+    return str(problem).splitlines()[0].partition(" expecting ")[0]
 
 
 def _value(key: str, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -13,11 +12,11 @@ import pandas as pd
 from archlab.config import load_workload
 from archlab.errors import ArchlabError
 from archlab.presets import load
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.argv import Command
 from archlab.sweep.evaluate import WORKLOAD_KEYS, bare_key, show_value
 from archlab.sweep.hold import budget, hold_budget
-from archlab.sweep.results import frame_of, label, write_text
+from archlab.sweep.results import frame_of, label
 from archlab.sweep.study import Study, cpu_study
 
 CPU_SECONDS = 60.0
@@ -41,9 +40,8 @@ def measured_table(
     if study is None:
         return None
     timed = study_points(study)
-    workloads = {name: load_workload(name) for name in study.workloads}
     say(f"timing {len(timed)} points of {', '.join(study.base)} on this {'GPU' if on_gpu else 'CPU'}")
-    rows = _measure(folder, timed, workloads, GPU_SECONDS if on_gpu else CPU_SECONDS)
+    rows = _measure(folder, timed, study.workloads, GPU_SECONDS if on_gpu else CPU_SECONDS)
     return frame_of(rows) if rows else None
 
 
@@ -66,15 +64,15 @@ def study_points(study: Study) -> Timed:
     return found
 
 
-def _measure(folder: Path, timed: Timed, workloads: dict[str, Workload], seconds: float) -> list[dict[str, Any]]:
+def _measure(folder: Path, timed: Timed, workloads: list[str], seconds: float) -> list[dict[str, Any]]:
+    """Rows with their axis values; the samples and their provenance go to measured.jsonl."""
     from archlab.measure import measure_points
 
-    rows: list[dict[str, Any]] = []
-    raw: list[str] = []
-    for row in measure_points([(name, spec) for name, (_, spec, _) in timed.items()], workloads, budget_seconds=seconds):
-        raw.append(json.dumps(row))
+    raw = folder / "measured.jsonl"
+    raw.unlink(missing_ok=True)
+    points = [(name, spec) for name, (_, spec, _) in timed.items()]
+    rows = []
+    for row in measure_points(points, workloads, budget_seconds=seconds, raw=raw):
         base, _, at = timed[row["point"]]
-        flat = {k: v for k, v in row.items() if k not in ("samples", "provenance")}
-        rows.append({**flat, "base": base, **{k: show_value(v) for k, v in at.items()}})
-    write_text(folder / "measured.jsonl", "".join(line + "\n" for line in raw))
+        rows.append({**row, "base": base, **{k: show_value(v) for k, v in at.items()}})
     return rows

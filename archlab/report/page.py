@@ -1,0 +1,141 @@
+"""The page: sections through templates, with the pictures, the script and the run's own tables inside one file."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from archlab.errors import ArchlabError
+from archlab.report import findings, palette, words
+from archlab.report.charts.frame import FONT, TEMPLATE
+from archlab.report.load import Run, load_run
+from archlab.report.parts import Section
+from archlab.report.points import Cast, cast
+from archlab.report.sections import sections
+
+SCRIPTS = ("start", "theme", "filter", "plots", "tables", "raw", "contents", "main")
+"""The page's script, in the order in which its files are joined."""
+
+_HERE = files("archlab.report")
+
+
+def render(run: Path, out: Path | None = None) -> Path:
+    """Writes the report of a run folder, as run/report.html or where `out` says. Raises ArchlabError.
+
+    The same run gives the same bytes. The file is complete or not there: it is written beside and then moved.
+    """
+    target = Path(run) / "report.html" if out is None else Path(out)
+    text = html(load_run(run))
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.replace(target)
+    except OSError as e:
+        beside.unlink(missing_ok=True)
+        raise ArchlabError(f"the report cannot be written to {str(target)!r}: {e.strerror or e}") from e
+    return target
+
+
+def html(run: Run) -> str:
+    """The page as text."""
+    points = cast(run)
+    made = sections(points)
+    return _environment().get_template("page.html").render(
+        headline=words.sentence(findings.headline(points)), lede=findings.lede(points), run=run, cast=points,
+        sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
+        css=Markup(_text("page.css")), colours=Markup(_colours(points)), script=Markup(_script()),
+        plotly=Markup(_plotly()), raw=Markup(_raw(run)),
+        data=Markup(_json({
+            "figures": _figures(made), "template": TEMPLATE, "twins": _twins(points),
+            "points": [{"name": p.name, "facets": _facets_of(points, p.index)} for p in points.all],
+        })),
+    )  # fmt: skip
+
+
+def _environment() -> jinja2.Environment:
+    loader = jinja2.FunctionLoader(_text)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["part_class"] = part_class
+    return environment
+
+
+def _text(name: str) -> str:
+    return (_HERE / "templates" / name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    body = "\n".join(_text(f"js/{name}.js") for name in SCRIPTS)
+    return f'(function () {{\n"use strict";\n{body}\n}})();'
+
+
+def _plotly() -> str:
+    packed = (_HERE / "vendor" / "plotly-cartesian.min.js.gz").read_bytes()
+    return base64.b64encode(packed).decode("ascii")
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end or open a script element, whatever it says."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _figures(made: tuple[Section, ...]) -> dict[str, Any]:
+    found = (figure for section in made for card in section.cards for figure in card.figures)
+    return {figure.id: figure.variants for figure in found}
+
+
+def _facets_of(points: Cast, index: int) -> list[int]:
+    return [i for i, facet in enumerate(points.facets) if index in facet.points]
+
+
+# ---------------------------------------------------------------- colours
+
+
+def part_class(name: str) -> str:
+    """The class of a part's colour; an unknown part has that of 'other'."""
+    return "c-" + (name if name in {**palette.PARTS, **palette.KINDS} else "other")
+
+
+def _twins(points: Cast) -> dict[str, str]:
+    """Light colour -> dark colour, for the pictures."""
+    pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values()]
+    pairs += [pair for p in points.all for pair in (p.look.line, p.look.text)]
+    return {light.lower(): dark.lower() for light, dark in pairs}
+
+
+def _colours(points: Cast) -> str:
+    """The variables of the style sheet, in both palettes."""
+    names = dict(palette.CHROME)
+    names |= {f"part-{k}": v for k, v in {**palette.PARTS, **palette.KINDS}.items()}
+    names |= {f"point-{p.index}": p.look.line for p in points.all}
+    light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))
+    chosen = f":root{{--font:{FONT};{light}}}"
+    kinds = "".join(f".c-{k}{{--c:var(--part-{k})}}" for k in {**palette.PARTS, **palette.KINDS})
+    return f'{chosen}\n@media screen{{:root[data-theme="dark"]{{{dark}}}}}\n{kinds}'
+
+
+# ---------------------------------------------------------------- the run's own tables
+
+
+def _raw(run: Run) -> str:
+    """points, measured, curves, layers and run.json, compressed: what the download buttons give back."""
+    frames = {"points": run.points, "measured": run.measured, "curves": run.curves, "layers": run.layers}
+    data = {"run": dict(run.meta), **{k: _columns(v) for k, v in frames.items() if not v.empty}}
+    packed = gzip.compress(json.dumps(data, separators=(",", ":"), allow_nan=False).encode(), 9, mtime=0)
+    return base64.b64encode(packed).decode("ascii")
+
+
+def _columns(frame: pd.DataFrame) -> Mapping[str, list[Any]]:
+    """Column -> values, absent ones null."""
+    return {str(c): [None if v is None or v is pd.NA or v != v else v for v in frame[c].tolist()] for c in frame.columns}

@@ -1,0 +1,125 @@
+"""Which sections a run has data for, in reading order. A section without data is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from archlab.report import findings, tables, words
+from archlab.report.charts import bounds, effect, kv_context, measured, memory, parameters, pattern, position
+from archlab.report.parts import BOUND, CALCULATED, MEASURED, Card, Section
+from archlab.report.points import Cast
+
+
+def sections(cast: Cast) -> tuple[Section, ...]:
+    """The sections that have at least one card."""
+    made = (make(cast) for make in _ALL)
+    return tuple(s for s in made if s is not None)
+
+
+def _section(id_: str, title: str, question: str, *cards: Card | None) -> Section | None:
+    present = tuple(c for c in cards if c is not None)
+    return Section(id_, title, question, present) if present else None
+
+
+def _summary(cast: Cast) -> Section | None:
+    found = findings.findings(cast)
+    return _section("summary", "Summary", "What are the numbers?", Card(findings=found) if found else None)
+
+
+def _differences(cast: Cast) -> Section | None:
+    table = tables.main(cast)
+    notes = ["A bar runs from zero to the largest of its column. Select a heading to sort."]
+    if any(cell.mark for row in table.rows for cell in row.cells):
+        notes.append("† longer than the context that the model was trained for.")
+    title = "All points" if cast.run.is_study else "All models"
+    card = Card(title, (CALCULATED,), table=table, raw=True, notes=tuple(notes))
+    return _section("differences", "What differs", _question(cast), card)
+
+
+def _question(cast: Cast) -> str:
+    if not cast.run.is_study:
+        return "What are the models, and where do they differ?"
+    return f"What changes with {words.listing([a.label for a in cast.run.axes]) or 'the shape'}?"
+
+
+def _effect(cast: Cast) -> Section | None:
+    named = words.listing([a.label for a in cast.run.axes])
+    return _section("effect", "Effect", f"What does {named} buy, and what does it cost?", effect.card(cast))
+
+
+def _parameters(cast: Cast) -> Section | None:
+    return _section("parameters", "Parameters", "Where are the parameters?", parameters.card(cast))
+
+
+def _cache(cast: Cast) -> Section | None:
+    question = "How does the cache grow with context, and what else has to be in memory?"
+    return _section("kv-cache", "KV cache", question, kv_context.card(cast), memory.card(cast))
+
+
+def _compute(cast: Cast) -> Section | None:
+    question = "What does one more token cost, deep in the context?"
+    return _section("compute", "Compute", question, position.card(cast))
+
+
+def _latency(cast: Cast) -> Section | None:
+    table = tables.times(cast)
+    if table is None:
+        return None
+    tags = tuple(t for t in (BOUND, MEASURED) if any(c.tag == t for c in table.columns))
+    all_times = Card("All times", tags, table=table, notes=(_bound_note(cast),))
+    question = "How fast can it be at best, and how fast was it?" if MEASURED in tags else "How fast can it be at best?"
+    return _section("latency", "Latency", question, bounds.card(cast), measured.card(cast), all_times)
+
+
+def _bound_note(cast: Cast) -> str:
+    text = "A bound is what no program can beat on that device; it is neither a measurement nor a forecast."
+    return text if measured.rows(cast) else f"{text} Nothing was measured in this run."
+
+
+def _layers(cast: Cast) -> Section | None:
+    return _section("layers", "Layer pattern", "Which layers see the whole context?", pattern.card(cast))
+
+
+def _refused(cast: Cast) -> Section | None:
+    table = tables.refused(cast)
+    card = Card("Without numbers", table=table) if table else None
+    return _section("refused", "Refused", "What could not be computed or measured, and why?", card)
+
+
+def _method(cast: Cast) -> Section | None:
+    meta, devices = cast.run.meta, tables.hardware(cast)
+    facts = [(f["what"], _formula(f), True) for f in meta["formulas"]]
+    formulas = Card("Formulas", (CALCULATED,), "As they were evaluated.", facts=tuple(facts)) if facts else None
+    said = meta["assumptions"]
+    assumptions = Card("Assumptions", facts=tuple(("", str(text), False) for text in said)) if said else None
+    card = Card("Devices", caption="Dense peaks of the data sheets; memory as the driver reports it.", table=devices)
+    question = "Which formulas and which assumptions stand behind the numbers?"
+    return _section("method", "Method", question, formulas, assumptions, card if devices else None)
+
+
+def _formula(formula: dict[str, str]) -> str:
+    letters = formula.get("letters")
+    return formula["text"] + (f"    ({letters})" if letters else "")
+
+
+def _provenance(cast: Cast) -> Section | None:
+    origin = cast.run.meta["provenance"]
+    packages = ", ".join(f"{k} {v}" for k, v in (origin.get("packages") or {}).items())
+    software = [f"archlab {origin.get('archlab', '?')}", f"commit {origin.get('commit') or 'unknown'}"]
+    software += [f"Python {origin['python']}"] * bool(origin.get("python")) + [packages] * bool(packages)
+    took = origin.get("seconds")
+    facts = [
+        ("Command", origin.get("command"), True), ("Software", " · ".join(software), False),
+        ("Host", origin.get("host"), False), ("Device", origin.get("device"), False),
+        ("Started", words.moment(origin.get("started_utc")), False),
+        ("Took", f"{took:,.1f} s" if isinstance(took, int | float) else None, False),
+        ("Configuration", origin.get("config_hash"), True),
+    ]  # fmt: skip
+    card = Card(facts=tuple((k, str(v), code) for k, v, code in facts if v))
+    return _section("provenance", "Provenance", "What made these numbers, and how are they made again?", card)
+
+
+_ALL: tuple[Callable[[Cast], Section | None], ...] = (
+    _summary, _differences, _effect, _parameters, _cache, _compute, _latency, _layers, _refused, _method, _provenance,
+)  # fmt: skip
+
