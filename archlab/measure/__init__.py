@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "Bench", "Record", "Rooflines", "append_record", "code_version", "config_hash", "measure_points",
-    "measure_rooflines", "read_records", "run",
+    "measure_rooflines", "read_records", "run", "run_all",
 ]  # fmt: skip
 
 _FACE = {

@@ -73,7 +73,6 @@ def _run(options: argparse.Namespace) -> int:
     from archlab.measure.bench import run_all
 
     spec = load(options.model, _overrides(options.changes))
-    print(f"{spec.name}: measuring the device, then the model", file=sys.stderr)
     records = run_all(spec, _works(options), options.device, options.dtype, options.seconds)
     if options.json:
         print(json.dumps({"records": [record.as_dict() for record in records]}, allow_nan=False))

@@ -1,8 +1,9 @@
 """The suite: what a device gives, whether it computes right, how long models take on it, how much memory they peak at.
 
 Each section is a file of JSON lines, written as results land, so that a run that is cut short can be taken up again:
-what is there already is not measured twice; where a key is there twice, the last line counts. A result is found again by its configuration, workload, format, device
-and by the version of the code and of torch. `runs.jsonl` says of every run what was done, what was not, and why.
+what is there already is not measured twice, and where a key stands twice, the last line counts. A result is found by
+its configuration, workload, format and device, and by the version of the code and of torch. `runs.jsonl` says of every
+run what was done, what was not, and why.
 """
 
 from __future__ import annotations
@@ -168,7 +169,11 @@ def _latency(suite: Suite, studies: Sequence[Study], sections: Sequence[str]) ->
     pending = _pending(suite, studies) if "latency" in sections else []
     roof = suite.key("rooflines", "quick" if suite.quick else "full")
     missing = "rooflines" in sections and bool(suite.wanted("rooflines", [roof]))
-    if not (pending or missing) or suite.late(roof):
+    if not (pending or missing):
+        return
+    if suite.late(roof):
+        for task in (task for tasks in pending for task in tasks):
+            suite.late(suite.task_key(task))
         return
     rates = measure_rooflines(suite.device, suite.dtype, quick=suite.quick)
     origin = provenance(suite.device) | {"gpu_state": gpu_state(suite.device)}

@@ -38,6 +38,10 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Token ids to logits. Parameters are named as the spec names them: layers.3.attention.q."""
 
+    embedding: nn.Module
+    final_norm: nn.Module
+    head: nn.Module
+
     def __init__(self, spec: ModelSpec, make: Make) -> None:
         super().__init__()
         self.spec = spec
@@ -87,7 +91,7 @@ def checked(ids: Tensor, logits: str) -> tuple[int, int]:
     if not isinstance(ids, Tensor):
         raise ArchlabError(f"ids must be a tensor of shape (batch, tokens), not {type(ids).__name__}")
     if ids.dim() != 2 or ids.dtype not in (torch.int32, torch.int64) or ids.numel() == 0:
-        raise ArchlabError(f"ids must be int32 or int64 of shape (batch, tokens), not {ids.dtype} of {tuple(ids.shape)}")
+        raise ArchlabError(f"ids must be whole numbers (batch, tokens), not {ids.dtype} of shape {tuple(ids.shape)}")
     if logits not in ("all", "last"):
         raise ArchlabError(f"logits={logits!r} must be all or last")
     return int(ids.shape[0]), int(ids.shape[1])

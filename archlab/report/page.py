@@ -26,6 +26,9 @@ from archlab.report.sections import sections
 SCRIPTS = ("start", "theme", "filter", "plots", "tables", "raw", "contents", "main")
 """The page's script, in the order in which its files are joined."""
 
+PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
+"""The drawing library, in vendor/ beside its licence. Packed: the page inflates it."""
+
 _HERE = files("archlab.report")
 
 
@@ -67,7 +70,6 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["part_class"] = part_class
     return environment
 
 
@@ -81,7 +83,7 @@ def _script() -> str:
 
 
 def _plotly() -> str:
-    packed = (_HERE / "vendor" / "plotly-cartesian.min.js.gz").read_bytes()
+    packed = (_HERE / "vendor" / PLOTLY).read_bytes()
     return base64.b64encode(packed).decode("ascii")
 
 
@@ -102,11 +104,6 @@ def _facets_of(points: Cast, index: int) -> list[int]:
 # ---------------------------------------------------------------- colours
 
 
-def part_class(name: str) -> str:
-    """The class of a part's colour; an unknown part has that of 'other'."""
-    return "c-" + (name if name in {**palette.PARTS, **palette.KINDS} else "other")
-
-
 def _twins(points: Cast) -> dict[str, str]:
     """Light colour -> dark colour, for the pictures."""
     pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values()]
@@ -121,8 +118,7 @@ def _colours(points: Cast) -> str:
     names |= {f"point-{p.index}": p.look.line for p in points.all}
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))
     chosen = f":root{{--font:{FONT};{light}}}"
-    kinds = "".join(f".c-{k}{{--c:var(--part-{k})}}" for k in {**palette.PARTS, **palette.KINDS})
-    return f'{chosen}\n@media screen{{:root[data-theme="dark"]{{{dark}}}}}\n{kinds}'
+    return f'{chosen}\n@media screen{{:root[data-theme="dark"]{{{dark}}}}}'
 
 
 # ---------------------------------------------------------------- the run's own tables

@@ -62,6 +62,11 @@ def part(name: str) -> Pair:
     return PARTS.get(name) or KINDS.get(name) or KINDS["other"]
 
 
+def part_variable(name: str) -> str:
+    """The same colour as a variable of the style sheet."""
+    return "part-" + (name if name in PARTS or name in KINDS else "other")
+
+
 def readable(colour: str, behind: str, ratio: float = 4.6) -> str:
     """The colour, moved to black or to white until it can be read as text on `behind`."""
     towards = 0.0 if _luminance(behind) > 0.5 else 255.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from archlab.report.palette import Look, Pair
+from archlab.report.palette import Look
 from archlab.report.points import Point
 
 CALCULATED, BOUND, MEASURED = "calculated", "bound", "measured"
@@ -59,10 +59,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Swatch:
-    """An entry of a legend: a filled square, or a sample of a line."""
+    """An entry of a legend: a filled square, or a sample of a line. `colour` names a variable of the style sheet."""
 
     label: str
-    colour: Pair
+    colour: str
     look: Look | None = None
 
 
@@ -96,7 +96,7 @@ class Strip:
 
     label: str
     points: tuple[int, ...]
-    kinds: tuple[str, ...]
+    cells: tuple[tuple[str, str], ...]  # (kind, variable of its colour)
     about: str
 
 

@@ -66,14 +66,14 @@ def row_axis(points: Sequence[Point]) -> dict[str, Any]:
             "showgrid": False, "ticks": "", "tickvals": keys}  # fmt: skip
 
 
-def row_names(points: Sequence[Point]) -> dict[str, str]:
-    """Key of a row -> what stands before it; the released shape is bold."""
-    return {p.key: f"<b>{safe(p.tag)}</b>" if p.released else safe(p.tag) for p in points}
+def row_names(points: Sequence[Point]) -> dict[str, tuple[str, bool]]:
+    """Key of a row -> (what stands before it, bold); the released shape is bold."""
+    return {p.key: (p.tag, p.released) for p in points}
 
 
 def legend(names: Sequence[str], said: Mapping[str, str] | None = None) -> tuple[Swatch, ...]:
     """Filled squares for parts."""
-    return tuple(Swatch((said or {}).get(name, name), palette.part(name)) for name in names)
+    return tuple(Swatch((said or {}).get(name, name), palette.part_variable(name)) for name in names)
 
 
 def _bar(stack: Stack, part: str, points: Sequence[Point]) -> Any:

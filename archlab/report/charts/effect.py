@@ -51,7 +51,7 @@ def _caption(cast: Cast) -> str:
 def _legend(cast: Cast) -> tuple[Swatch, ...]:
     if len(cast.groups) < 2:
         return ()
-    return tuple(Swatch(name, mates[-1].look.line, mates[-1].look) for name, mates in cast.groups.items())
+    return tuple(Swatch(name, f"point-{mates[-1].index}", mates[-1].look) for name, mates in cast.groups.items())
 
 
 def _panel(cast: Cast, axis: Axis, metric: Metric, i: int) -> Figure:

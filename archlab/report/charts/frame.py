@@ -90,7 +90,6 @@ def label_width(texts: Iterable[str], most: float = 210) -> float:
 
 
 def end_label(point: Point, value: float) -> dict[str, Any]:
-    """A text beside the last point of a line, in its colour; `key` stays where there is no room for all."""
-    text = safe(point.tag) + (" released" if point.released else "")
-    bold = f"<b>{text}</b>" if point.released else text
-    return {"point": point.index, "text": bold, "y": value, "color": point.look.text[0], "key": point.released}
+    """A text beside the last point of a line, in its colour; the released shape is bold and stays where there is no room for all."""
+    text = point.tag + (" released" if point.released else "")
+    return {"point": point.index, "text": text, "y": value, "color": point.look.text[0], "bold": point.released}

@@ -66,8 +66,8 @@ def _samples(found: list[tuple[Point, Record]]) -> str:
 
 
 def _legend() -> tuple[Swatch, ...]:
-    return (Swatch("measured: median, whiskers from 5 % to 95 % of the runs", CHROME["measured"]),
-            Swatch("bound: no program on this device is faster", CHROME["limit"]))  # fmt: skip
+    return (Swatch("measured: median, whiskers from 5 % to 95 % of the runs", "measured"),
+            Swatch("bound: no program on this device is faster", "limit"))  # fmt: skip
 
 
 def _figure(cast: Cast, phase: str, work: str, setups: list[str], found: list[tuple[Point, Record]]) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archlab.report import words
+from archlab.report import palette, words
 from archlab.report.charts import bars
 from archlab.report.load import Record
 from archlab.report.parts import CALCULATED, Card, Strip
@@ -37,8 +37,8 @@ def _strip(cast: Cast, pattern: Pattern, mates: list[Point]) -> Strip:
     everyone = len(mates) == len(cast.ok) and len(mates) > 1
     label = f"all {len(mates)} points" if everyone else words.listing([p.tag for p in mates[:4]])
     more = f" and {len(mates) - 4} more" if len(mates) > 4 and not everyone else ""
-    kinds = tuple(kind for kind, _ in pattern)
-    return Strip(label + more, tuple(p.index for p in mates), kinds, _about(pattern))
+    cells = tuple((kind, palette.part_variable(kind)) for kind, _ in pattern)
+    return Strip(label + more, tuple(p.index for p in mates), cells, _about(pattern))
 
 
 def _about(pattern: Pattern) -> str:

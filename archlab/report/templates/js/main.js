@@ -1,0 +1,37 @@
+// Listeners, then the pictures; body[data-ready] says that all is drawn.
+document.addEventListener("click", event => {
+  const button = event.target.closest("button");
+  if (!button) return follow(event);
+  if (button.matches(".pill")) toggle(button);
+  else if (button.matches("#show-all, #all-hidden button")) showAll();
+  else if (button.matches("#theme")) switchTheme();
+  else if (button.matches(".switch button")) press(button);
+  else if (button.matches("thead button")) sortBy(button.closest("th"));
+  else if (button.dataset.csv) downloadTable(button.dataset.csv);
+  else if (button.dataset.raw) downloadRaw(button.dataset.raw);
+});
+addEventListener("hashchange", () => { const section = readHash(); showFiltered(); drawAll(); goTo(section); });
+let lastWidth = document.documentElement.clientWidth;
+addEventListener("resize", later(120, () => {
+  if (document.documentElement.clientWidth === lastWidth) return;
+  lastWidth = document.documentElement.clientWidth;
+  drawAll();
+}));
+addEventListener("beforeprint", drawAll);
+addEventListener("afterprint", drawAll);
+
+async function begin() {
+  const section = readHash();
+  nameTheme();
+  showFiltered();
+  watchSections();
+  try {
+    await loadPlotly();
+    drawAll();
+  } catch (error) {
+    boxes.forEach(box => fallBack(box, "This browser cannot draw the pictures; the numbers are in the table below."));
+  }
+  goTo(section);
+  document.body.dataset.ready = "1";
+}
+begin();

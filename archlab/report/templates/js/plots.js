@@ -1,0 +1,126 @@
+// Pictures. Python made them whole; what depends on width, theme, filter and switches is settled here.
+const NARROW = 560;
+const LABEL = 15; // px between labels at the ends of lines
+const escaped = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+function variant(box) {
+  const chosen = all('.switch button[aria-pressed="true"]', box.closest(".card")).map(b => b.dataset.option);
+  const found = data.figures[box.dataset.fig];
+  return found[chosen.join("/")] || (chosen.length ? null : found[""]);
+}
+
+// A trace of one point is shown or not; one with a point an element keeps the elements that are shown.
+function keepShown(trace) {
+  const owner = trace.meta;
+  if (typeof owner === "number") return { ...trace, visible: shown(owner) };
+  if (!Array.isArray(owner)) return trace;
+  const kept = owner.map((point, i) => i).filter(i => shown(owner[i]));
+  const cut = value => {
+    if (Array.isArray(value) && value.length === owner.length) return kept.map(i => value[i]);
+    if (value && typeof value === "object" && !Array.isArray(value)) {
+      return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, cut(v)]));
+    }
+    return value;
+  };
+  return cut(trace);
+}
+
+function rowsOf(picture, narrow) {
+  const { layout, hints } = picture;
+  const keys = layout.yaxis.categoryarray.filter(key => shown(+key.slice(1)));
+  const most = narrow ? 15 : 40;
+  const name = ([text, bold]) => {
+    const short = escaped(text.length > most ? text.slice(0, most - 1) + "…" : text);
+    return bold ? "<b>" + short + "</b>" : short;
+  };
+  const yaxis = { ...layout.yaxis, categoryarray: keys, tickvals: keys, ticktext: keys.map(k => name(hints.ticks[k])) };
+  yaxis.range = [keys.length - 0.5, -0.5];
+  layout.yaxis = yaxis;
+  layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * hints.row;
+}
+
+function slim(picture) {
+  const { layout, hints } = picture;
+  const axis = layout.xaxis;
+  if (axis.tickvals && axis.tickvals.length > 6) {
+    const odd = (axis.tickvals.length - 1) % 2;
+    axis.ticktext = axis.ticktext.map((text, i) => (i % 2 === odd ? "" : text));
+  }
+  layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, hints.ticks ? 118 : 54) };
+  if (hints.labels) layout.margin.r = 12;
+  if (hints.height) layout.height = Math.min(layout.height, 340);
+  if (!hints.ticks) return;
+  layout.margin.r = Math.min(layout.margin.r, 82);
+  picture.data.filter(t => t.mode === "text").forEach(t => { t.text = t.text.map(text => text.split(", ")[0]); });
+}
+
+// Texts beside the last points, pushed apart where they would lie on one another.
+function endLabels(picture) {
+  const { layout, hints } = picture;
+  const height = layout.height - layout.margin.t - layout.margin.b;
+  const [low, high] = layout.yaxis.range;
+  const place = y => height * (high - (layout.yaxis.type === "log" ? Math.log10(y) : y)) / (high - low);
+  let labels = hints.labels.filter(label => shown(label.point));
+  if (labels.length * LABEL > height) labels = labels.filter(label => label.bold);
+  labels = labels.map(label => ({ ...label, at: place(label.y) })).sort((a, b) => a.at - b.at);
+  labels.forEach((label, i) => { if (i) label.at = Math.max(label.at, labels[i - 1].at + LABEL); });
+  for (let i = labels.length - 1, floor = height; i >= 0; i -= 1, floor -= LABEL) labels[i].at = Math.min(labels[i].at, floor);
+  return labels.map(label => ({
+    xref: "paper", x: 1, xanchor: "left", xshift: 6, yref: "paper", y: 1 - label.at / height, yanchor: "middle",
+    showarrow: false, font: { size: 12, color: label.color },
+    text: label.bold ? "<b>" + escaped(label.text) + "</b>" : escaped(label.text),
+  }));
+}
+
+function arranged(made, width) {
+  const picture = structuredClone(made);
+  const { layout, hints } = picture;
+  picture.data = picture.data.map(keepShown);
+  layout.template = data.template;
+  layout.width = width;
+  layout.height = hints.height;
+  if (hints.ticks) rowsOf(picture, width < NARROW);
+  if (width < NARROW) slim(picture);
+  if (hints.labels && width >= NARROW) layout.annotations = (layout.annotations || []).concat(endLabels(picture));
+  return isDark() ? themed(picture) : picture;
+}
+
+function say(box, text) {
+  if (window.Plotly && box.data) Plotly.purge(box);
+  box.classList.add("empty");
+  box.textContent = text;
+}
+
+function draw(box) {
+  try {
+    const made = variant(box);
+    if (!made) return say(box, "No numbers for this choice.");
+    if (box.classList.contains("empty")) { box.classList.remove("empty"); box.textContent = ""; }
+    const picture = arranged(made, box.clientWidth);
+    Plotly.react(box, picture.data, picture.layout, { displayModeBar: false, displaylogo: false, showTips: false, doubleClick: false });
+    box.classList.toggle("tall", picture.layout.height > 800);
+  } catch (error) {
+    console.error(box.dataset.fig, error);
+    fallBack(box, "This picture could not be drawn; its numbers are in the table below.");
+  }
+}
+
+function fallBack(box, text) {
+  say(box, text);
+  const numbers = one("details.numbers", box.closest(".card"));
+  if (numbers) numbers.open = true;
+}
+
+const boxes = all(".plot");
+const drawAll = () => { if (window.Plotly) boxes.forEach(draw); };
+
+function press(button) {
+  all("button", button.parentElement).forEach(other => other.setAttribute("aria-pressed", String(other === button)));
+  all(".plot", button.closest(".card")).forEach(draw);
+}
+
+async function loadPlotly() {
+  const script = document.createElement("script");
+  script.textContent = await inflated("#plotly");
+  document.head.append(script);
+}

@@ -1,0 +1,24 @@
+// The run's own tables: every column and every row, not what the filter shows.
+function download(name, kind, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: kind }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const fileName = text => text.replace(/[^\w.-]+/g, "_").slice(0, 80) || "run";
+
+async function downloadRaw(kind) {
+  const raw = JSON.parse(await inflated("#raw"));
+  const name = fileName(raw.run.name);
+  if (kind === "json") return download(name + ".json", "application/json", JSON.stringify(raw, null, 1));
+  const columns = Object.keys(raw.points);
+  const lines = raw.points[columns[0]].map((_, i) => columns.map(column => raw.points[column][i]));
+  return download(name + "-points.csv", "text/csv", csv([columns, ...lines]));
+}
+
+function downloadTable(id) {
+  const table = document.getElementById(id);
+  download(fileName(table.dataset.name) + ".csv", "text/csv", csv(tableLines(table)));
+}

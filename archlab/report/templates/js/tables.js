@@ -1,0 +1,35 @@
+// Sorting, and a table's own CSV: what is shown, in its order, in base units.
+function cellValue(row, column) {
+  const cell = row.cells[column];
+  const raw = cell.dataset.v === undefined ? (column ? null : cell.textContent.trim()) : cell.dataset.v;
+  return raw !== null && raw !== "" && !Number.isNaN(Number(raw)) ? Number(raw) : raw;
+}
+
+function compared(a, b) {
+  if (a === null || b === null) return (a === null) - (b === null) || 0;
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+function sortBy(head) {
+  const table = head.closest("table"), body = table.tBodies[0], column = head.cellIndex;
+  const down = head.getAttribute("aria-sort") === "none" ? head.classList.contains("number") : head.getAttribute("aria-sort") === "ascending";
+  all("th[aria-sort]", table).forEach(th => th.setAttribute("aria-sort", "none"));
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const keyed = Array.from(body.rows, row => [cellValue(row, column), row]);
+  keyed.sort(([a], [b]) => (a === null || b === null ? compared(a, b) : down ? compared(b, a) : compared(a, b)));
+  body.append(...keyed.map(([, row]) => row));
+}
+
+const quoted = value => {
+  const text = value === null || value === undefined ? "" : String(value);
+  return /[",\n\r]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text;
+};
+const csv = lines => lines.map(line => line.map(quoted).join(",")).join("\n") + "\n";
+
+function tableLines(table) {
+  const heads = all("thead th", table).map(th => th.dataset.key);
+  const rows = Array.from(table.tBodies[0].rows).filter(row => !row.hidden);
+  const name = row => (row.dataset.point === undefined ? row.cells[0].textContent.trim() : data.points[row.dataset.point].name);
+  return [heads, ...rows.map(row => [name(row), ...heads.slice(1).map((_, i) => cellValue(row, i + 1))])];
+}

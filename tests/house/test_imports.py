@@ -1,0 +1,99 @@
+"""Imports run one way, and the command line starts only what it needs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "archlab"
+
+RANK = {
+    "errors": 0, "algebra": 0, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "spec": 2, "blocks": 3, "presets": 4,
+    "config": 4, "hardware": 5, "ledger": 4, "analyzers": 6, "nn": 7, "measure": 8, "sweep": 9, "report": 8, "cli": 10,
+    "__main__": 11, "__init__": 11,
+}  # fmt: skip
+"""A module imports rooms of its own rank or lower; analyzers and blocks do not know each other."""
+
+NEVER = {"analyzers": {"blocks", "nn"}, "blocks": {"analyzers", "nn"}, "report": {"presets", "blocks", "analyzers", "nn", "sweep"}}
+ONLY_IN = {"torch": {"nn", "measure", "sweep/timing.py"}, "plotly": {"report"}, "hydra": {"sweep"}, "omegaconf": {"sweep"},
+           "pandas": {"sweep", "report"}, "pyarrow": {"sweep", "report"}, "fvcore": {"nn"}, "typer": {"cli"}}  # fmt: skip
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of what a file imports anywhere, TYPE_CHECKING blocks left out."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(path: Path) -> str:
+    """The top folder or file of the package that a file is in; `python -m` entries belong to the command line."""
+    if path.name == "__main__.py":
+        return "__main__"
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    here = room(path)
+    for name in imported(path):
+        if not name.startswith("archlab.") or here == "__init__":
+            continue
+        there = name.split(".")[1]
+        if there not in RANK:  # `from archlab import __version__`
+            continue
+        assert RANK[there] <= RANK[here], f"{here} imports {name}"
+        assert there not in NEVER.get(here, ()), f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_stay_in_their_rooms(path):
+    inside = str(path.relative_to(PACKAGE))
+    for name in imported(path):
+        allowed = ONLY_IN.get(name.split(".")[0])
+        assert allowed is None or room(path) in allowed or inside in allowed, f"{inside} imports {name}"
+
+
+def started(*code: str) -> set[str]:
+    """Modules that a fresh interpreter has loaded after running the code."""
+    script = "\n".join([*code, "import sys; print('\\n'.join(sys.modules), file=sys.stderr)"])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [["describe", "gemma-3-27b-text"], ["models"], ["hardware"], ["compare", "gemma-2b", "gemma-7b"]])
+def test_light_commands_start_light(words):
+    loaded = started("from archlab.cli.main import main", "try: main(%r)" % words, "except SystemExit: pass")
+    assert not loaded & {"torch", "pandas", "plotly", "hydra", "numpy", "sympy", "fvcore", "rich", "jinja2"}
+
+
+def test_importing_archlab_costs_nothing():
+    assert not started("import archlab") & {"torch", "numpy", "yaml", "archlab.spec"}
+
+
+def test_the_public_face_is_there():
+    import archlab
+
+    for name in dir(archlab):
+        assert getattr(archlab, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'parms'"):
+        archlab.parms  # noqa: B018

@@ -1,0 +1,112 @@
+"""Points in turns, within a budget; nothing here depends on how fast the machine is."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import archlab
+from archlab.measure import points
+from archlab.measure.devices import find_device
+from archlab.measure.points import Session, measure_points, measure_tasks, tasks_of
+from archlab.measure.rooflines import measure_rooflines
+from archlab.presets import override, resolve
+
+COLUMNS = {
+    "point", "base", "workload", "phase", "batch", "context", "new", "median_s", "p5_s", "p95_s", "ci_low_s",
+    "ci_high_s", "n", "warmup_s", "device", "dtype", "backend", "bound_s", "drift", "status", "reason", "d_ff",
+}  # fmt: skip
+WORK = ("w", archlab.Workload(new=16, logits="last"))
+
+
+@pytest.fixture
+def three(tiny):
+    heads = (1, 2, 4)
+    return [(f"K={k}", resolve(override(dict(tiny.data), {"attention.n_kv_heads": k}))) for k in heads]
+
+
+def test_rows_are_flat_and_the_raw_file_holds_the_samples(three, rates, tmp_path):
+    raw = tmp_path / "raw.jsonl"
+    rows = list(measure_points(three, [WORK], 20, device="cpu", seconds=0.05, rooflines=rates, raw=raw))
+    assert [(r["point"], r["phase"]) for r in rows] == [(f"K={k}", p) for k in (1, 2, 4) for p in ("prefill", "decode")]
+    for row in rows:
+        assert set(row) == COLUMNS and row["status"] == "ok" and row["base"] == "gemma-3-270m" and row["d_ff"] == 48
+        assert all(isinstance(value, int | float | str) for value in row.values())
+    lines = [json.loads(line) for line in raw.read_text().splitlines()]
+    assert [len(line["samples"]) for line in lines] == [row["n"] for row in rows]
+
+
+def test_configurations_take_turns(three, rates, monkeypatch):
+    """A B C A B C, not A A B B C C."""
+    turns = []
+    sample = points.Trial.sample
+
+    def noted(trial, *args):
+        turns.append(trial.bench.spec.data["attention"]["n_kv_heads"])
+        sample(trial, *args)
+
+    monkeypatch.setattr(points.Trial, "sample", noted)
+    list(measure_points(three, [WORK], 20, ("decode",), device="cpu", seconds=0.05, rooflines=rates))
+    assert turns[:6] == [1, 2, 4, 1, 2, 4]
+
+
+def test_models_that_do_not_fit_side_by_side_follow_each_other(three, rates, monkeypatch):
+    session = Session(find_device("cpu"), "fp32", rates, seconds=0.02)
+    tasks = [task for label, spec in three for task in tasks_of(label, spec, [WORK])]
+    assert [len(group) for group in points._groups(tasks, session)] == [3]
+    monkeypatch.setattr(points, "available_bytes", lambda device: 1)
+    assert [len(group) for group in points._groups(tasks, session)] == [1, 1, 1]
+    assert [record.status for _, record in measure_tasks(tasks, session)] == ["ok"] * 6
+
+
+def test_a_bound_above_the_budget_is_not_even_built(three, rates, monkeypatch):
+    monkeypatch.setattr(points, "Bench", lambda *_: pytest.fail("built all the same"))
+    slow = replace(rates, read_bytes_per_s=1.0, matmul_flops_per_s=1.0)
+    rows = list(measure_points(three, [WORK], 5, device="cpu", rooflines=slow))
+    assert {row["status"] for row in rows} == {"skipped"} and len(rows) == 6
+    assert all("one repetition takes at least" in row["reason"] and row["median_s"] is None for row in rows)
+
+
+def test_what_cannot_fit_is_skipped_with_the_numbers_and_the_rest_goes_on(three, rates):
+    huge = ("huge", archlab.Workload(batch=2**20, new=1, context=2**20))
+    rows = list(measure_points(three[:1], [huge, WORK], 20, ("decode",), device="cpu", seconds=0.02, rooflines=rates))
+    assert [row["status"] for row in rows] == ["skipped", "ok"] and "TiB" in rows[0]["reason"]
+
+
+def test_a_model_that_breaks_is_reported_and_the_others_are_measured(three, rates, monkeypatch):
+    real = points.Bench
+
+    def sometimes(spec, *args):
+        if spec.data["attention"]["n_kv_heads"] == 2:
+            raise RuntimeError("no kernel for this shape")
+        return real(spec, *args)
+
+    monkeypatch.setattr(points, "Bench", sometimes)
+    rows = list(measure_points(three, [WORK], 20, ("decode",), device="cpu", seconds=0.02, rooflines=rates))
+    found = {row["point"]: (row["status"], row["reason"]) for row in rows}
+    assert found == {"K=1": ("ok", ""), "K=2": ("failed", "RuntimeError: no kernel for this shape"), "K=4": ("ok", "")}
+
+
+def test_a_trial_cut_short_is_not_called_measured(three, rates):
+    session = Session(find_device("cpu"), "fp32", rates, deadline=0.0)  # long past
+    [task] = tasks_of(*three[0], [WORK], ("decode",))
+    [(_, record)] = points._measure_group([[task]], session)
+    assert record.status == "skipped" and "0 of at least 3" in record.reason
+
+
+def test_named_workloads_and_unknown_ones(three, rates):
+    with pytest.raises(archlab.errors.ArchlabError, match="short-512"):
+        list(measure_points(three, ["short-51"], 1, device="cpu", rooflines=rates))
+
+
+def test_rooflines_become_a_device(monkeypatch):
+    monkeypatch.setattr("archlab.measure.rooflines.BUFFERS", {"cpu": {"quick": (4,)}})
+    monkeypatch.setattr("archlab.measure.rooflines.MATRICES", {"cpu": {"quick": (64, 128)}})
+    monkeypatch.setattr("archlab.measure.rooflines.SECONDS", {"quick": 0.01})
+    found = measure_rooflines("cpu", "bf16")
+    device = found.hardware()
+    assert (device.name, device.status, device.kind, [*device.peak_flops]) == ("this-cpu", "measured", "cpu", ["bf16"])
+    assert [c["how"] for c in found.cells] == ["copy", "sum", "matvec", "matmul", "matmul"]
+    reads = [c["best_per_s"] for c in found.cells if c["rate"] == "read"]
+    assert device.bandwidth_bytes_per_s == found.read_bytes_per_s == max(reads)
+    assert all(c["median_per_s"] <= c["best_per_s"] for c in found.cells)
