@@ -18,8 +18,10 @@ STATUSES = ("verified", "partial", "unverified", "measured")
 
 
 def _is_rates(x: Any) -> bool:
-    return isinstance(x, dict) and bool(x) and all(
-        k in FORMATS and isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for k, v in x.items()
+    return (
+        isinstance(x, dict)
+        and bool(x)
+        and all(k in FORMATS and isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for k, v in x.items())
     )
 
 

@@ -1,4 +1,4 @@
-"""Walks a spec once and collects its rows, sized: each distinct block once, with how often and in which layers it stands.
+"""Walks a spec once and collects its rows, sized: each distinct block once, with how often and where it stands.
 
 Analyzers are folds over a ledger. They know rows, not blocks.
 """

@@ -7,6 +7,7 @@ that as overrides are. A key that could have no effect (another one shadows it, 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -114,13 +115,18 @@ def known_keys(data: Mapping[str, Any]) -> list[str]:
     return keys
 
 
-def field_type(data: Mapping[str, Any], key: str) -> FieldType:
-    """The type of a dotted key. Raises SpecError for a key that is unknown."""
+def field_of(data: Mapping[str, Any], key: str) -> dataclasses.Field:
+    """The declaration of a dotted key: default, type and explanation. Raises SpecError for a key that is unknown."""
     section, _, name = key.partition(".")
     if not name:
-        return TOP[section].metadata["type"]
+        return TOP[section]
     _check_key(data, section, name)
-    return fields_of(SECTIONS.get(section) or _mixer(data, section))[name].metadata["type"]
+    return fields_of(SECTIONS.get(section) or _mixer(data, section))[name]
+
+
+def field_type(data: Mapping[str, Any], key: str) -> FieldType:
+    """The type of a dotted key. Raises SpecError for a key that is unknown."""
+    return field_of(data, key).metadata["type"]
 
 
 def _first_key(section: str) -> str:
@@ -145,7 +151,9 @@ def refuse_shadowed(data: Mapping[str, Any], changes: Iterable[str]) -> None:
         if section == MIXER:
             above = [k for k in kinds if name in (data.get(k) or {}) and f"{k}.{name}" not in changes]
             if above:
-                raise SpecError(f"{key} would not reach the {above[0]} layers, which set {above[0]}.{name}; set that key")
+                raise SpecError(
+                    f"{key} would not reach the {above[0]} layers, which set {above[0]}.{name}; set that key"
+                )
         elif name and section not in SECTIONS and section not in kinds:
             raise SpecError(f"{key} has no effect: no layer of the pattern {list(kinds)} is {section}")
 
@@ -161,7 +169,9 @@ def _mixer(data: Mapping[str, Any], kind: str) -> type[Block]:
     section = data.get(kind) or {}
     name = section.get("block", MIXER) if isinstance(section, dict) else MIXER
     if name not in MIXERS:
-        raise SpecError(f"{kind}.block={name!r} is not a block{nearest(str(name), MIXERS)} (known: {', '.join(MIXERS)})")
+        raise SpecError(
+            f"{kind}.block={name!r} is not a block{nearest(str(name), MIXERS)} (known: {', '.join(MIXERS)})"
+        )
     return MIXERS[name]
 
 
@@ -225,7 +235,9 @@ def _checked_sections(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _refuse_dead(sections: Mapping[str, dict[str, Any]], kinds: tuple[str, ...]) -> None:
     for name in sections.get(MIXER, {}):
         if all(name in sections.get(kind, {}) for kind in kinds):
-            raise SpecError(f"{MIXER}.{name} has no effect: {' and '.join(f'{k}.{name}' for k in kinds)} replace it; drop one")
+            raise SpecError(
+                f"{MIXER}.{name} has no effect: {' and '.join(f'{k}.{name}' for k in kinds)} replace it; drop one"
+            )
 
 
 def _stack(top: Mapping[str, Any], sections: Mapping[str, dict[str, Any]], pattern: tuple[str, ...]) -> Stack:
@@ -237,7 +249,7 @@ def _stack(top: Mapping[str, Any], sections: Mapping[str, dict[str, Any]], patte
     mlp = Residual("mlp", _section(GatedMLP, "mlp", sections, d_model=d_model), norm, post)
     layers = []
     for kind, count in repeat_pattern(pattern, top["n_layers"]).items():
-        mixer = _mixer(sections, kind)
+        mixer: Any = _mixer(sections, kind)
         keys = {**sections.get(MIXER, {}), **{k: v for k, v in sections.get(kind, {}).items() if k != "block"}}
         check_fields(mixer, MIXER, keys)
         block = mixer(d_model=d_model, norm_eps=norms.eps, norm_plus_one=plus_one, **keys)

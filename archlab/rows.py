@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from archlab.algebra import Number, minimum, product
 
@@ -146,7 +146,7 @@ def extent(axes: tuple[str, ...], sizes: Sizes, dense: bool = False) -> Number:
     return product(sizes[axis] for axis in axes)
 
 
-@lru_cache(maxsize=None)
+@cache
 def split_axes(text: str) -> tuple[str, ...]:
     """'BKG(TU)' -> ('B', 'K', 'G', 'TU')."""
     axes: list[str] = []
@@ -164,7 +164,7 @@ def split_axes(text: str) -> tuple[str, ...]:
     return tuple(axes)
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(text: str) -> Line:
     """Compile a line once."""
     left, _, right = text.partition("->")

@@ -45,7 +45,9 @@ def _is_int(x: Any) -> bool:
 
 def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False) -> Any:
     """A field that counts something: an int of 1 or more (or null, where `none`)."""
-    kind = FieldType("a whole number of 1 or more" + (" or null" if none else ""), lambda x: _is_int(x) and x >= 1, none)
+    kind = FieldType(
+        "a whole number of 1 or more" + (" or null" if none else ""), lambda x: _is_int(x) and x >= 1, none
+    )
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 
 
@@ -265,7 +267,9 @@ class Workload:
             raise SpecError(f"logits={self.logits!r} must be all or last")
         if is_scalar(self.new) and is_scalar(self.context):
             if self.new > self.context:
-                raise SpecError(f"new={self.new} must not exceed context={self.context}, which counts the new tokens too")
+                raise SpecError(
+                    f"new={self.new} must not exceed context={self.context}, which counts the new tokens too"
+                )
             if self.train and self.new != self.context:
                 raise SpecError(f"training needs new = context, not new={self.new} and context={self.context}")
 
@@ -300,4 +304,3 @@ class Precision:
     def state_bits(self, state: State) -> Number:
         """Bits of one element of a state."""
         return self.kv if state.bits is None else state.bits
-

@@ -11,7 +11,11 @@ GB = 10**9
 
 _TOKENS = re.compile(r"^(\d+(?:[_,]\d{3})*|\d+(?:\.\d+)?)\s*([kKmM]?)$")
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B)$")
-_SCALE = {"B": 1} | {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}
+_SCALE = (
+    {"B": 1}
+    | {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}
+    | {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}
+)
 
 
 def tokens(text: str | int, name: str = "context") -> int:

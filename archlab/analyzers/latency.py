@@ -1,4 +1,4 @@
-"""A roofline bound on latency: each op takes at least its FLOPs over the peak rate, and at least its bytes over the bandwidth.
+"""A roofline bound on latency: an op takes at least its FLOPs over the peak rate and its bytes over the bandwidth.
 
 Bytes are weights and state, crossing the memory bus once; activations are free, as in perfect fusion. FLOPs are exact
 (causal, windowed). Ops run one after another, so parts add up. Nothing here is measured: on the device itself no

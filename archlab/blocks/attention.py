@@ -29,7 +29,9 @@ class Attention(Block):
     n_kv_heads: Number = size("key/value heads: 1 is MQA, n_heads is MHA, between is GQA")
     head_dim: Number = size("width of a head, free of d_model")
     query_scale: Number = real("scores are scaled by query_scale ** -0.5; null means head_dim", None, none=True)
-    softcap: float | None = real("scores are capped to softcap * tanh(scores / softcap); null for no cap", None, none=True)
+    softcap: float | None = real(
+        "scores are capped to softcap * tanh(scores / softcap); null for no cap", None, none=True
+    )
     qk_norm: bool = flag("RMSNorm of queries and keys over head_dim, before RoPE", False)
     window: Number | None = size("tokens that a token sees, itself included; null sees all", None, none=True)
     rope_theta: float = real("base of the rotary frequencies", 10000.0)

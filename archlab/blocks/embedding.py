@@ -47,7 +47,9 @@ class Head(Block):
     d_model: Number = field(kw_only=True)
     vocab_size: Number = field(kw_only=True)
     tied: bool = flag("logits use the token table; false gives the head a table of its own", True)
-    softcap: float | None = real("logits are capped to softcap * tanh(logits / softcap); null for no cap", None, none=True)
+    softcap: float | None = real(
+        "logits are capped to softcap * tanh(logits / softcap); null for no cap", None, none=True
+    )
 
     def sizes(self) -> dict[str, Number]:
         return {"D": self.d_model, "V": self.vocab_size}

@@ -42,7 +42,17 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
 
 def _layer_facts(layer: Any) -> dict[str, Any]:
     mixer = layer.residuals[0].block
-    names = ("n_heads", "n_kv_heads", "head_dim", "window", "qk_norm", "softcap", "rope_theta", "rope_factor", "query_scale")
+    names = (
+        "n_heads",
+        "n_kv_heads",
+        "head_dim",
+        "window",
+        "qk_norm",
+        "softcap",
+        "rope_theta",
+        "rope_factor",
+        "query_scale",
+    )
     return {"kind": layer.kind, "count": layer.count} | {name: getattr(mixer, name) for name in names}
 
 
@@ -73,7 +83,8 @@ def screen(spec: ModelSpec) -> str:
         f"{show_gib(found['weights_bytes_bf16'])} in bf16",
         f"layers      {_layers(found)}   {pattern_text(spec)}",
         *_attention(found),
-        f"width       d_model {spec.d_model:,}   d_ff {found['d_ff']:,}   vocabulary {spec.vocab_size:,}   context {show_tokens(spec.context)}",
+        f"width       d_model {spec.d_model:,}   d_ff {found['d_ff']:,}   vocabulary {spec.vocab_size:,}   "
+        f"context {show_tokens(spec.context)}",
         "",
         _parts(found),
         "",
@@ -131,12 +142,14 @@ def _contexts(found: dict[str, Any]) -> str:
     rows = []
     for at in found["at_context"]:
         mark = " *" if at["beyond_trained"] else ""
-        rows.append([
-            f"  {show_tokens(at['context'])}{mark}",
-            show_bytes(at["kv_cache_bytes_bf16"]),
-            show_bytes(at["kv_cache_bytes_bf16_all_global"]),
-            f"{at['flops_per_token'] / 1e9:,.2f}",
-        ])
+        rows.append(
+            [
+                f"  {show_tokens(at['context'])}{mark}",
+                show_bytes(at["kv_cache_bytes_bf16"]),
+                show_bytes(at["kv_cache_bytes_bf16_all_global"]),
+                f"{at['flops_per_token'] / 1e9:,.2f}",
+            ]
+        )
     text = table(["  context", "KV cache, bf16", "if all global", "GFLOP/token"], rows)
     beyond = any(at["beyond_trained"] for at in found["at_context"])
     return text + (f"\n{dim('  * beyond the trained context')}" if beyond else "")

@@ -18,7 +18,15 @@ def facts(device: Hardware) -> dict[str, Any]:
 def listing(devices: list[Hardware]) -> str:
     """All devices, a line each."""
     rows = [
-        [d.name, show_gib(d.memory_bytes), f"{d.bandwidth_bytes_per_s / 1e12:.2f}", _rate(d, "bf16"), _rate(d, "fp16"), _rate(d, "fp8"), d.status]
+        [
+            d.name,
+            show_gib(d.memory_bytes),
+            f"{d.bandwidth_bytes_per_s / 1e12:.2f}",
+            _rate(d, "bf16"),
+            _rate(d, "fp16"),
+            _rate(d, "fp8"),
+            d.status,
+        ]
         for d in devices
     ]
     head = ["device", "memory", "TB/s", "bf16", "fp16", "fp8", "status"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -17,9 +17,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Words = Annotated[list[str], typer.Argument(help="MODEL (a preset or a YAML file), and key=value to change it", show_default=False)]
+Words = Annotated[
+    list[str], typer.Argument(help="MODEL (a preset or a YAML file), and key=value to change it", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-Context = Annotated[Optional[str], typer.Option(help="tokens: 8192 or 8k", show_default=False)]  # noqa: UP045
+Context = Annotated[str | None, typer.Option(help="tokens: 8192 or 8k", show_default=False)]
 
 
 @app.command("models")
@@ -33,13 +35,15 @@ def models_command(json: Json = False) -> None:
 
     specs = [load(name) for name in models()]
     if json:
-        return print_json([{"name": s.name, "family": s.family, "params": params(s).total, "context": s.context} for s in specs])
+        return print_json(
+            [{"name": s.name, "family": s.family, "params": params(s).total, "context": s.context} for s in specs]
+        )
     rows = [[s.name, s.family, show_count(params(s).total), show_tokens(s.context), pattern_text(s)] for s in specs]
     print(table(["model", "family", "parameters", "context", "layers"], rows, left=(0, 1, 4)))
 
 
 @app.command()
-def hardware(name: Annotated[Optional[str], typer.Argument(show_default=False)] = None, json: Json = False) -> None:  # noqa: UP045
+def hardware(name: Annotated[str | None, typer.Argument(show_default=False)] = None, json: Json = False) -> None:
     """List devices, or show one: capacity, bandwidth, peak rates, and how sure they are."""
     from archlab.cli.devices import facts, listing, screen
     from archlab.hardware import hardware_names, load_hardware
@@ -87,7 +91,7 @@ def describe(words: Words, json: Json = False) -> None:
 @app.command()
 def compare(
     words: Annotated[list[str], typer.Argument(help="MODEL MODEL ...", show_default=False)],
-    out: Annotated[Optional[Path], typer.Option("-o", "--out", help="write the HTML report here")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="write the HTML report here")] = None,
     workload: Annotated[str, typer.Option(help="names of conf/workload, comma-separated")] = "chat-8k,long-128k",
     hardware: Annotated[str, typer.Option(help="names of archlab hardware, comma-separated")] = "h200-sxm,rtx-4090",
     precision: Annotated[str, typer.Option(help="a name of conf/precision")] = "bf16",
@@ -100,7 +104,9 @@ def compare(
 
     names, overrides = split_words(words)
     if overrides:
-        raise SpecError(f"compare takes models, not {next(iter(overrides))}=...; put the change into a YAML (archlab new) and name it")
+        raise SpecError(
+            f"compare takes models, not {next(iter(overrides))}=...; put the change into a YAML (archlab new)"
+        )
     if len(names) < 2 or len(set(names)) < len(names):
         raise SpecError("compare takes two different models or more")
     specs = [load(name) for name in names]
@@ -137,8 +143,8 @@ def measure(
     context: Context = "512",
     batch: Annotated[int, typer.Option(min=1)] = 1,
     phase: Annotated[str, typer.Option(help="prefill, decode or both")] = "both",
-    device: Annotated[Optional[str], typer.Option(help="cpu or cuda; the GPU where there is one")] = None,  # noqa: UP045
-    dtype: Annotated[Optional[str], typer.Option(help="fp32, bf16 or fp16; bf16 on a GPU, fp32 on a CPU")] = None,  # noqa: UP045
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; bf16 on a GPU, fp32 on a CPU")] = None,
     json: Json = False,
 ) -> None:
     """Time prefill and decode of the built module here, beside the bound that this device's measured rates give."""
@@ -153,10 +159,14 @@ def measure(
     print(screen(records))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+)
 def sweep(
     context: typer.Context,
-    study: Annotated[Optional[str], typer.Argument(help="a file of sweeps/, by name, or a YAML of your own", show_default=False)] = None,  # noqa: UP045
+    study: Annotated[
+        str | None, typer.Argument(help="a file of sweeps/, by name, or a YAML of your own", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a study, or an ad-hoc sweep: archlab sweep -m model=a,b model.attention.n_kv_heads=1,2,4.
@@ -172,7 +182,7 @@ def sweep(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="a run's folder")],
-    out: Annotated[Optional[Path], typer.Option("-o", "--out", help="the HTML file; RUN/report.html if not given")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="the HTML file; RUN/report.html if not given")] = None,
     json: Json = False,
 ) -> None:
     """Render the HTML report of a run again, from its stored results."""

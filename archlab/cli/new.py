@@ -58,5 +58,11 @@ def _yaml(value: Any) -> str:
         return "[" + ", ".join(map(_yaml, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = f"{value:.1e}" if isinstance(value, float) and value < 1e-3 else f"{value:g}" if isinstance(value, float) else str(value)
+    text = (
+        f"{value:.1e}"
+        if isinstance(value, float) and value < 1e-3
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
     return f"'{text}'" if ": " in text or " #" in text else text

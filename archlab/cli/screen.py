@@ -69,7 +69,9 @@ def one_model(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The one model that a command takes, and its overrides. Raises SpecError."""
     models, overrides = split_words(words)
     if len(models) != 1:
-        raise SpecError(f"this command takes one model, not {len(models)}" + (f" ({', '.join(models)})" if models else ""))
+        raise SpecError(
+            f"this command takes one model, not {len(models)}" + (f" ({', '.join(models)})" if models else "")
+        )
     return models[0], overrides
 
 

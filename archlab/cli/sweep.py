@@ -17,7 +17,9 @@ def run_words(study: str | None, rest: list[str], json: bool) -> None:
     if study is not None:
         words = [study if OVERRIDE.match(study) or study.startswith("-") else f"study={study}", *words]
     if not words:
-        raise SpecError("sweep takes a study (archlab sweep attention_heads) or key=value words (archlab sweep -m model=a,b)")
+        raise SpecError(
+            "sweep takes a study (archlab sweep attention_heads) or key=value words (archlab sweep -m model=a,b)"
+        )
     outcome = run(words, say=say)
     if outcome is None:
         return
@@ -38,12 +40,15 @@ def summary(outcome: Outcome) -> str:
     """Counts, the extremes, and the next step."""
     points = outcome.points
     good = points[points["status"] == "ok"]
-    lines = [f"{len(good)} rows of {len(points)} stand" + "".join(f"; {r}" for r in points["reason"].dropna().unique()[:3])]
+    lines = [
+        f"{len(good)} rows of {len(points)} stand" + "".join(f"; {r}" for r in points["reason"].dropna().unique()[:3])
+    ]
     if len(good):
         least = good.loc[good["kv_cache_bytes"].idxmin()]
         lines.append(f"least KV cache: {least['point']}, {show_bytes(least['kv_cache_bytes'])} at {least['workload']}")
         fast = good.loc[good["decode_bound_s"].idxmin()]
-        lines.append(f"lowest decode bound: {fast['point']}, {show_seconds(fast['decode_bound_s'])} a step on {fast['hardware']} at {fast['workload']}")
+        where = f"{show_seconds(fast['decode_bound_s'])} a step on {fast['hardware']} at {fast['workload']}"
+        lines.append(f"lowest decode bound: {fast['point']}, {where}")
     if outcome.measured is not None and len(outcome.measured):
         lines.append(f"measured here: {len(outcome.measured)} rows on {outcome.measured['device'].iloc[0]}")
     return "\n".join([*lines, f"results: {outcome.folder}   again: archlab report {outcome.folder}"])

@@ -16,7 +16,7 @@ import torch
 Step = Callable[[], Any]
 
 GPU_BATCH_S = 0.02
-MOST_SAMPLES = 10_000
+MOST_SAMPLES = 5_000
 
 
 def cpu_seconds(step: Step, repetitions: int = 1) -> float:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from archlab.report import metrics, words
+from archlab.report.load import Axis
 from archlab.report.metrics import Metric
 from archlab.report.parts import BOUND, Finding
-from archlab.report.points import Cast, Point
+from archlab.report.points import Cast, Point, axis_rank
 
 CLEAR = 1.05
 """Ratios nearer to one than this are not worth a heading."""
@@ -105,9 +106,9 @@ def _alone(cast: Cast) -> str:
 def _amount(metric: Metric, value: float) -> str:
     """'2.71 GiB of KV cache at 128k tokens', '9.24 B parameters', 'at least 4.3 ms for a decode step at ...'."""
     if metric.tag == BOUND:
-        return f"at least {metric.say(value)} for a {metric.name.lower()} {metric.where}"
+        return f"at least {metric.say(value)} for a {metric.noun} {metric.where}"
     joint = " of " if metric.column == "kv_cache_bytes" else " "
-    name = metric.name if metric.name[:2].isupper() else metric.name.lower()
+    name = metric.noun
     return f"{metric.say(value)}{joint}{name} {metric.where}".strip()
 
 
@@ -117,7 +118,8 @@ def _study(cast: Cast) -> str:
     found = [m for m in candidates if any(s and s.ratio >= CLEAR for s in _by_base(cast, m, bases))]
     if not found:
         return f"{_turned(cast)} changes neither cache nor time nor size by more than {words.percent(CLEAR - 1)}"
-    return _one_base(cast, found, candidates) if len(bases) == 1 else _many_bases(cast, found[0], bases)
+    first = spread(cast, found[0])
+    return _one_base(cast, first) if len(bases) == 1 and first else _many_bases(cast, found[0], bases)
 
 
 def _by_base(cast: Cast, metric: Metric, bases: Sequence[str]) -> list[Spread | None]:
@@ -128,23 +130,35 @@ def _turned(cast: Cast) -> str:
     return words.listing([a.label for a in cast.run.axes]) or cast.run.meta["name"]
 
 
-def _one_base(cast: Cast, found: list[Metric], candidates: list[Metric]) -> str:
-    """'With n_kv_heads 1 instead of 8, gemma-2-9b's KV cache at 128k tokens falls from 21.7 to 2.7 GiB, ...'."""
-    first = spread(cast, found[0])
-    assert first is not None
-    start, end = first.released or first.most, first.least
-    if first.values[start] <= first.values[end] * CLEAR:
-        end = first.most  # the released one is already the least
-    clauses = [_change(cast, first, start, end)]
-    rest = [s for s in (spread(cast, m) for m in candidates if m is not found[0]) if s and start in s.values and end in s.values]
-    clauses += [_change(cast, s, start, end) for s in rest[:1]]
-    return f"With {_instead(cast, end, start)}, {start.base}'s " + " and its ".join(clauses)
+def _one_base(cast: Cast, first: Spread) -> str:
+    """'With n_kv_heads 1 instead of 8, the KV cache of gemma-2-9b at 128k tokens falls from 21.7 to 2.7 GiB'."""
+    start, end = _ends(first)
+    return f"With {_instead(cast, end, start)}, the {_change(first, start, end, f' of {start.base}')}"
 
 
-def _change(cast: Cast, of: Spread, start: Point, end: Point) -> str:
+def _ends(of: Spread) -> tuple[Point, Point]:
+    """From the released shape to the least; to the largest where the released one is the least."""
+    start, end = of.released or of.most, of.least
+    return (start, end) if of.values[start] > of.values[end] * CLEAR else (start, of.most)
+
+
+def _aside(cast: Cast) -> list[str]:
+    """What else changes between the two shapes of the heading, in a sentence."""
+    bases = {p.base for p in cast.ok}
+    found = [s for s in (spread(cast, m) for m in _candidates(cast)) if s]
+    clear = [s for s in found if s.ratio >= CLEAR]
+    if len(bases) != 1 or len(cast.ok) < 2 or not clear or not cast.run.is_study:
+        return []
+    start, end = _ends(clear[0])
+    rest = [s for s in found if s is not clear[0] and start in s.values and end in s.values]
+    rest = [s for s in rest if s.metric is not metrics.PARAMS]
+    return [words.sentence(f"the {_change(s, start, end)}.") for s in rest[:1]]
+
+
+def _change(of: Spread, start: Point, end: Point, whose: str = "") -> str:
     a, b = of.values[start], of.values[end]
-    name = of.metric.name if of.metric.name[:2].isupper() else of.metric.name.lower()
-    title = f"bound on a {name} {of.metric.where}" if of.metric.tag == BOUND else f"{name} {of.metric.where}".strip()
+    name = f"bound on a {of.metric.noun}" if of.metric.tag == BOUND else of.metric.noun
+    title = f"{name}{whose} {of.metric.where}".strip()
     plural = of.metric is metrics.PARAMS
     if max(a, b) < min(a, b) * 1.005:
         return f"{title} {'stay' if plural else 'stays'} at {of.metric.say(b)}"
@@ -161,7 +175,10 @@ def _from_to(a: str, b: str) -> str:
 def _instead(cast: Cast, end: Point, start: Point) -> str:
     """'n_kv_heads 1 instead of 8': the axes on which two points differ."""
     apart = [a for a in cast.run.axes if end.values[a.key] != start.values[a.key]]
-    said = [f"{a.label} {words.axis_value(end.values[a.key])} instead of {words.axis_value(start.values[a.key])}" for a in apart]
+    said = [
+        f"{a.label} {words.axis_value(end.values[a.key])} instead of {words.axis_value(start.values[a.key])}"
+        for a in apart
+    ]
     return words.listing(said) or end.short
 
 
@@ -171,9 +188,11 @@ def _many_bases(cast: Cast, metric: Metric, bases: Sequence[str]) -> str:
     gains = [(s, s.values[s.released or s.most] / s.values[s.least]) for s in found if s.values[s.least]]
     gains = sorted(gains, key=lambda g: -g[1])
     against = "released" if all(s.released for s, _ in gains) else "the largest"
-    name = metric.name if metric.name[:2].isupper() else metric.name.lower()
+    name = metric.noun
     name = f"bound on a {name}" if metric.tag == BOUND else name
-    said = [f"{words.times(g)} times below {against} for {s.least.base} ({_axes_of(cast, s.least)})" for s, g in gains[:2]]
+    said = [
+        f"{words.times(g)} times below {against} for {s.least.base} ({_axes_of(cast, s.least)})" for s, g in gains[:2]
+    ]
     more = f", and less so for {words.some(len(gains) - 2, 'other')}" if len(gains) > 2 else ""
     verb = "are" if metric is metrics.PARAMS else "is"
     return f"The least {name} {metric.where} {verb} ".replace("  ", " ") + words.listing(said) + more
@@ -190,7 +209,7 @@ def _comparison(cast: Cast) -> str:
     pair = _alike(cast, of)
     if pair:
         small, large, ratio = pair
-        name = metric.name if metric.name[:2].isupper() else metric.name.lower()
+        name = metric.noun
         return (f"{sentence_where(metric)}the {name} of {small.base} is {words.times(ratio)} times smaller than that of "
                 f"{large.base}, a model of its size")  # fmt: skip
     if of.ratio < CLEAR:
@@ -221,18 +240,31 @@ def _alike(cast: Cast, of: Spread) -> tuple[Point, Point, float] | None:
 
 
 def lede(cast: Cast) -> str:
-    """What was compared, what was held, at which workloads and on which devices."""
+    """What else follows, what was compared, what was held, at which workloads and on which devices."""
     question = [cast.run.meta["question"]] if cast.run.meta["question"] else []
-    return " ".join([*question, *(_study_lede(cast) if cast.run.is_study else _compare_lede(cast)), _conditions(cast)])
+    shapes = _study_lede(cast) if cast.run.is_study else _compare_lede(cast)
+    return " ".join([*_aside(cast), *question, *shapes, _conditions(cast)])
 
 
 def _study_lede(cast: Cast) -> list[str]:
     bases = list(dict.fromkeys(p.base for p in cast.all))
-    turned = [f"{a.label} {words.listing([words.axis_value(v) for v in a.values])}" for a in cast.run.axes]
+    turned = ", ".join(f"{a.label} {words.listing(_worked(cast, a))}" for a in cast.run.axes)
     shapes = words.sentence(words.some(len(cast.ok), "shape")) + f" of {words.listing(bases)}"
-    lost = len(cast.all) - len(cast.ok)
-    also = f" ({words.some(lost, 'more')} refused or failed)".replace("mores", "more") if lost else ""
-    return [shapes + (f": {', '.join(turned)}" if turned else "") + also + ".", *_held(cast)]
+    return [shapes + (f": {turned}" if turned else "") + _lost(cast) + ".", *_held(cast)]
+
+
+def _worked(cast: Cast, axis: Axis) -> list[str]:
+    """The values of an axis that have a point with numbers."""
+    there = {p.values[axis.key] for p in cast.ok}
+    return [words.axis_value(v) for v in sorted(there, key=lambda v: axis_rank(axis.values, v))]
+
+
+def _lost(cast: Cast) -> str:
+    lost = [p for p in cast.all if not p.ok]
+    if not lost:
+        return ""
+    said = words.listing(list(dict.fromkeys(p.status for p in lost)))
+    return f"; {words.some(len(lost), 'other', 'others')} {'was' if len(lost) == 1 else 'were'} {said}"
 
 
 def _held(cast: Cast) -> list[str]:
@@ -285,8 +317,8 @@ def _strong(text: str) -> Markup:
 
 def _what(metric: Metric) -> str:
     if metric.tag == BOUND:
-        return f"is the least a {metric.name.lower()} {metric.where} can take"
-    name = metric.name if metric.name[:2].isupper() else metric.name.lower()
+        return f"is the least a {metric.noun} {metric.where} can take"
+    name = metric.noun
     return f"{'are the' if metric is metrics.PARAMS else 'is the'} {name} {metric.where}".strip()
 
 
@@ -297,7 +329,8 @@ def _finding(cast: Cast, of: Spread) -> Finding:
     if len(of.values) == 1:
         return Finding(number, unit, text + escape(" of ") + _strong(of.least.tag) + ".", of.metric.tag)
     if of.ratio < 1.005:
-        return Finding(number, unit, text + escape(f", the same at all {len(of.values)} points."), of.metric.tag)
+        same = "the same" if of.ratio == 1 else f"within {words.percent(of.ratio - 1)}"
+        return Finding(number, unit, text + escape(f", {same} at all {len(of.values)} points."), of.metric.tag)
     text += escape(" with " if cast.run.is_study else " of ") + _strong(of.least.short)
     released = of.released if len({p.base for p in of.values}) == 1 else None
     if released is of.least:
@@ -315,12 +348,18 @@ def _growth(cast: Cast) -> Finding | None:
     for point in cast.ok:
         rows = cast.run.curve_rows.get(point.name, [])[-2:]
         if len(rows) == 2:
-            growth[point] = (rows[1]["kv_cache_bytes"] - rows[0]["kv_cache_bytes"]) / (rows[1]["context"] - rows[0]["context"])
+            growth[point] = (rows[1]["kv_cache_bytes"] - rows[0]["kv_cache_bytes"]) / (
+                rows[1]["context"] - rows[0]["context"]
+            )
     if len(growth) < 2:
         return None
     metric = Metric("kv_cache_bytes", "KV cache", "a token", words.gib)
     of = Spread(metric, growth)
     number, unit = words.split(of.say(of.least))
-    text = escape("is what the cache of ") + _strong(of.least.tag) + escape(" grows by for each further token, the least; ")
+    text = (
+        escape("is what the cache of ")
+        + _strong(of.least.tag)
+        + escape(" grows by for each further token, the least; ")
+    )
     text += escape("the most: ") + _strong(of.most.tag) + escape(f", {of.say(of.most)}.")
     return Finding(number, unit, text, metric.tag)

@@ -40,6 +40,11 @@ class Metric:
         )(value)
 
     @property
+    def noun(self) -> str:
+        """The name inside a sentence: 'KV cache', 'decode step'."""
+        return self.name if self.name[:2].isupper() else self.name.lower()
+
+    @property
     def title(self) -> str:
         """'KV cache at 128k tokens'."""
         return f"{self.name} {self.where}".strip()
@@ -120,8 +125,14 @@ def flops(run: Run, phase: str) -> list[Metric]:
     """The FLOPs of a phase at each workload."""
     name = {"decode": "Decode step", "prefill": "Prefill"}[phase]
     return [
-        Metric(f"flops_{phase}", name, f"at {work_words(run, w)}", words.flop, at={"workload": w}) for w in by_reach(run)
+        Metric(f"flops_{phase}", name, f"at {work_words(run, w)}", words.flop, at={"workload": w})
+        for w in by_reach(run)
     ]
+
+
+def when(run: Run, metric: Metric) -> str:
+    """'8k tokens', with the precision where the run has more than one."""
+    return work_words(run, metric.at.get("workload")) + _in_precision(run, metric.at.get("precision") or "")
 
 
 PARAMS = Metric("params", "Parameters", "", words.count)

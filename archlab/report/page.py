@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,10 @@ def html(run: Run) -> str:
         headline=words.sentence(findings.headline(points)), lede=findings.lede(points), run=run, cast=points,
         sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
         css=Markup(_text("page.css")), colours=Markup(_colours(points)), script=Markup(_script()),
-        plotly=Markup(_plotly()), raw=Markup(_raw(run)),
+        plotly=Markup(_plotly()), raw=Markup(_packed(_raw(run))),
+        figures=Markup(_packed({"figures": _figures(made), "template": TEMPLATE})),
         data=Markup(_json({
-            "figures": _figures(made), "template": TEMPLATE, "twins": _twins(points),
+            "twins": _twins(points),
             "points": [{"name": p.name, "facets": _facets_of(points, p.index)} for p in points.all],
         })),
     )  # fmt: skip
@@ -70,7 +72,13 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["groupby_run"] = _runs
     return environment
+
+
+def _runs(items: Sequence[Any], attribute: str) -> list[tuple[Any, list[Any]]]:
+    """Neighbours with the same attribute, together; unlike jinja's groupby, in their order."""
+    return [(key, list(mates)) for key, mates in itertools.groupby(items, key=lambda x: getattr(x, attribute))]
 
 
 def _text(name: str) -> str:
@@ -90,6 +98,12 @@ def _plotly() -> str:
 def _json(value: Any) -> str:
     """JSON that cannot end or open a script element, whatever it says."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _packed(value: Any) -> str:
+    """JSON, gzipped, in base64. No time is written into it: the same run gives the same bytes."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
 
 
 def _figures(made: tuple[Section, ...]) -> dict[str, Any]:
@@ -124,14 +138,14 @@ def _colours(points: Cast) -> str:
 # ---------------------------------------------------------------- the run's own tables
 
 
-def _raw(run: Run) -> str:
-    """points, measured, curves, layers and run.json, compressed: what the download buttons give back."""
+def _raw(run: Run) -> dict[str, Any]:
+    """points, measured, curves, layers and run.json: what the download buttons give back."""
     frames = {"points": run.points, "measured": run.measured, "curves": run.curves, "layers": run.layers}
-    data = {"run": dict(run.meta), **{k: _columns(v) for k, v in frames.items() if not v.empty}}
-    packed = gzip.compress(json.dumps(data, separators=(",", ":"), allow_nan=False).encode(), 9, mtime=0)
-    return base64.b64encode(packed).decode("ascii")
+    return {"run": dict(run.meta), **{k: _columns(v) for k, v in frames.items() if not v.empty}}
 
 
 def _columns(frame: pd.DataFrame) -> Mapping[str, list[Any]]:
     """Column -> values, absent ones null."""
-    return {str(c): [None if v is None or v is pd.NA or v != v else v for v in frame[c].tolist()] for c in frame.columns}
+    return {
+        str(c): [None if v is None or v is pd.NA or v != v else v for v in frame[c].tolist()] for c in frame.columns
+    }

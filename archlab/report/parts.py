@@ -34,6 +34,7 @@ class Column:
     unit: str = ""
     tag: str = ""
     number: bool = True
+    group: str = ""  # columns of one group have a common heading
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Figure:
     title: str
     about: str
     variants: Mapping[str, Mapping[str, Any]]
-    unit: str = ""
+    where: str = ""
     tag: str = ""
 
 

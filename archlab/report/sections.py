@@ -23,7 +23,7 @@ def _section(id_: str, title: str, question: str, *cards: Card | None) -> Sectio
 
 def _summary(cast: Cast) -> Section | None:
     found = findings.findings(cast)
-    return _section("summary", "Summary", "What are the numbers?", Card(findings=found) if found else None)
+    return _section("summary", "Summary", "What is worth remembering?", Card(findings=found) if found else None)
 
 
 def _differences(cast: Cast) -> Section | None:
@@ -122,4 +122,3 @@ def _provenance(cast: Cast) -> Section | None:
 _ALL: tuple[Callable[[Cast], Section | None], ...] = (
     _summary, _differences, _effect, _parameters, _cache, _compute, _latency, _layers, _refused, _method, _provenance,
 )  # fmt: skip
-

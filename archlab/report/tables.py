@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from archlab import units
@@ -12,6 +13,9 @@ from archlab.report.load import Record
 from archlab.report.metrics import Metric
 from archlab.report.parts import CALCULATED, MEASURED, Cell, Column, Row, Table
 from archlab.report.points import Cast, Point
+
+DIFFERENT = 1.1
+"""Bars of one length say nothing: below this ratio a column has none."""
 
 Made = tuple[Column, list[Cell]]
 """A column and its cells, one a point."""
@@ -55,11 +59,11 @@ def _study_shape(cast: Cast) -> list[Made]:
     """The d_ff that paid for an axis, and how well the held quantity was held; the axes are in the points' names."""
     made = []
     if metrics.varies(cast.run, metrics.D_FF, cast.ok):
-        made.append(metric_column(cast, metrics.D_FF))
+        made.append(plain(cast, "d_ff", "d_ff", "", lambda r: r.get("d_ff")))
     if cast.run.meta.get("hold"):
         residuals = [cast.run.value(p.name, "hold_residual") for p in cast.all]
-        cells = [Cell(words.NONE if r is None else f"{r * 100:+.2f}", r) for r in residuals]
-        made.append((Column("hold_residual", "Off the held", f"% of {cast.run.meta['hold']}", CALCULATED), cells))
+        cells = [Cell(words.NONE if r is None else f"{r * 100:+.2f}" if r else "0", r) for r in residuals]
+        made.append((Column("hold_residual", "Not held", f"% of {cast.run.meta['hold']}", CALCULATED), cells))
     return made
 
 
@@ -86,7 +90,12 @@ def _heads(row: Record) -> str | None:
 
 
 def plain(
-    cast: Cast, key: str, head: str, unit: str, read: Callable[[Record], Any], show: Callable[[Any], str] = words.axis_value
+    cast: Cast,
+    key: str,
+    head: str,
+    unit: str,
+    read: Callable[[Record], Any],
+    show: Callable[[Any], str] = words.axis_value,
 ) -> Made:
     """A column of facts, without bars."""
     values = [read(cast.run.rows[p.name][0]) for p in cast.all]
@@ -94,14 +103,15 @@ def plain(
 
 
 def metric_column(cast: Cast, metric: Metric, where: str | None = None) -> Made:
-    """A column of numbers over bars that run from zero to the largest."""
+    """A column of numbers, over bars that run from zero to the largest where the numbers differ enough to be seen."""
     values = [metric.of(cast.run, p) for p in cast.all]
     known = [v for v in values if v is not None]
     scale, most = metric.scale(known), max(known, default=0)
+    drawn = most > min(known, default=0) * DIFFERENT
     place = metric.where if where is None else where
     unit = ", ".join(x for x in (scale.unit, place) if x)
     cells = [
-        Cell(scale.show(v), v, share=v / most if v is not None and most else None, mark=_mark(cast, metric, p))
+        Cell(scale.show(v), v, share=v / most if v is not None and drawn else None, mark=_mark(cast, metric, p))
         for p, v in zip(cast.all, values, strict=True)
     ]
     return Column(metric.key, metric.name, unit, metric.tag), cells
@@ -119,10 +129,19 @@ def _mark(cast: Cast, metric: Metric, point: Point) -> str:
 
 def times(cast: Cast) -> Table | None:
     """Each bound and each measurement in a column of its own, tagged."""
+    by_device = metrics.devices(cast.run)
     bounds = [m for phase in ("decode", "prefill") for m in metrics.bounds(cast.run, phase)]
-    made = [metric_column(cast, m) for m in bounds if m.known(cast.run, cast.ok)]
+    bounds.sort(key=lambda m: by_device.index(m.at["hardware"] or ""))
+    made = [_bound_column(cast, m) for m in bounds if m.known(cast.run, cast.ok)]
     made += _measured_columns(cast)
     return table("times", "All times", "Point", cast.ok, _only(made, cast)) if made else None
+
+
+def _bound_column(cast: Cast, metric: Metric) -> Made:
+    """A column under the heading of its device."""
+    column, cells = metric_column(cast, metric)
+    unit = ", ".join(x for x in (column.unit.split(",")[0], metrics.when(cast.run, metric)) if x)
+    return replace(column, unit=unit, group=metrics.device_title(cast.run, metric.at["hardware"])), cells
 
 
 def _only(made: list[Made], cast: Cast) -> list[Made]:
@@ -143,7 +162,8 @@ def _measured_column(cast: Cast, key: tuple[str, str, str], found: list[tuple[Po
     name = {"decode": "Decode step", "prefill": "Prefill"}.get(key[0], key[0])
     reach = words.workload(first) if first.get("context") else metrics.work_words(cast.run, key[1])
     cells = [_time_cell(mine.get(p), scale, most) for p in cast.all]
-    return Column(f"{key[0]}_median_s {key[1]} {key[2]}", name, f"{scale.unit}, median at {reach} on {key[2]}", MEASURED), cells
+    unit, group = f"{scale.unit}, {reach}", f"{key[2]}: median"
+    return Column(f"{key[0]}_median_s {key[1]} {key[2]}", name, unit, MEASURED, group=group), cells
 
 
 def _time_cell(row: Record | None, scale: words.Scale, most: float) -> Cell:
@@ -167,7 +187,11 @@ def hardware(cast: Cast) -> Table | None:
 
 
 def _device(name: str, device: Record) -> Row:
-    memory, rate, peaks = device.get("memory_bytes"), device.get("bandwidth_bytes_per_s"), device.get("peak_flops") or {}
+    memory, rate, peaks = (
+        device.get("memory_bytes"),
+        device.get("bandwidth_bytes_per_s"),
+        device.get("peak_flops") or {},
+    )
     peak = ", ".join(f"{form} {value / 1e12:,.4g}" for form, value in peaks.items())
     cells = (
         Cell(words.NONE if memory is None else f"{memory / units.GIB:,.1f}", memory),
@@ -200,7 +224,11 @@ def _refusals(cast: Cast, point: Point) -> list[Row]:
 def _places(cast: Cast, mine: list[Record], rows: list[Record]) -> str:
     """What the refused rows share that the others lack: the devices, workloads and precisions."""
     said = []
-    for key, name in (("hardware", lambda h: metrics.device_title(cast.run, h)), ("workload", lambda w: metrics.work_words(cast.run, w)), ("precision", str)):
+    for key, name in (
+        ("hardware", lambda h: metrics.device_title(cast.run, h)),
+        ("workload", lambda w: metrics.work_words(cast.run, w)),
+        ("precision", str),
+    ):
         here, all_ = (list(dict.fromkeys(r[key] for r in part)) for part in (mine, rows))
         if len(here) < len(all_):
             said.append(words.listing([name(x) for x in here]))
@@ -214,7 +242,10 @@ def _failed_measurements(cast: Cast) -> list[Row]:
 
 
 def _attempt(row: Record) -> str:
-    said = [f"measuring {row.get('phase') or ''}".strip(), words.workload(row) if row.get("context") else str(row.get("workload") or "")]
+    said = [
+        f"measuring {row.get('phase') or ''}".strip(),
+        words.workload(row) if row.get("context") else str(row.get("workload") or ""),
+    ]
     return ", ".join(x for x in (*said, measured.place(row)) if x)
 
 

@@ -32,7 +32,16 @@ from archlab.sweep.block import point_specs, read_block, run_block
 from archlab.sweep.evaluate import show_value
 from archlab.sweep.provenance import hash_of, provenance
 from archlab.sweep.results import (
-    ASSUMPTIONS, MOST_CURVES, curve_rows, formulas, frame_of, layer_rows, serving_keys, short_key, write_run, write_text,
+    ASSUMPTIONS,
+    MOST_CURVES,
+    curve_rows,
+    formulas,
+    frame_of,
+    layer_rows,
+    serving_keys,
+    short_key,
+    write_run,
+    write_text,
 )  # fmt: skip
 from archlab.sweep.timing import measured_table
 
@@ -114,7 +123,9 @@ def _refused_rows(refused: list[dict[str, str]]) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows).drop(columns="model")]
 
 
-def _run_facts(command: Command, configs: list[dict[str, Any]], specs: dict[str, tuple[str, ModelSpec]]) -> dict[str, Any]:
+def _run_facts(
+    command: Command, configs: list[dict[str, Any]], specs: dict[str, tuple[str, ModelSpec]]
+) -> dict[str, Any]:
     grid = configs[0]["grid"]
     bases = {base: spec for base, spec in specs.values() if spec.name == base} or dict(list(specs.values())[:1])
     return {
@@ -127,7 +138,9 @@ def _run_facts(command: Command, configs: list[dict[str, Any]], specs: dict[str,
         "bases": list(dict.fromkeys(c["model"]["name"] for c in configs)),
         "hardware": {c["hardware"]["name"]: {k: v for k, v in c["hardware"].items() if k != "name"} for c in configs},
         "workloads": {c["workload"]["name"]: serving_keys(c["workload"]) for c in configs},
-        "precisions": {c["precision"]["name"]: {k: v for k, v in c["precision"].items() if k != "name"} for c in configs},
+        "precisions": {
+            c["precision"]["name"]: {k: v for k, v in c["precision"].items() if k != "name"} for c in configs
+        },
         "formulas": formulas(bases),
         "assumptions": [*ASSUMPTIONS, *_held(configs[0])],
     }
@@ -137,7 +150,10 @@ def _held(config: dict[str, Any]) -> list[str]:
     if not config["hold"]:
         return []
     what = {"params": "parameters", "flops": "prefill FLOPs at its workload"}[config["hold"]]
-    return [f"Each point's d_ff is rescaled to hold the base's {what}, to the nearest multiple of {config['hold_multiple']}."]
+    return [
+        f"Each point's d_ff is rescaled to hold the base's {what}, "
+        f"to the nearest multiple of {config['hold_multiple']}."
+    ]
 
 
 def _render(folder: Path) -> Path:

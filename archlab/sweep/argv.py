@@ -1,7 +1,7 @@
 """A sweep's command line, before Hydra reads it: the study is spelled out, value axes are folded into `grid`.
 
-Hydra composes a configuration for each job, which costs a tenth of a second: a design point must not be a job. So groups
-(model, workload, hardware, precision) stay Hydra's dimensions, and `model.attention.n_kv_heads=1,2,4` becomes an
+Hydra composes a configuration for each job, which costs a tenth of a second: a design point must not be a job. So
+groups (model, workload, hardware, precision) stay Hydra's dimensions, and `model.attention.n_kv_heads=1,2,4` becomes an
 axis that one job evaluates.
 """
 
@@ -47,7 +47,13 @@ class Command:
     @property
     def measure(self) -> str:
         """auto | never."""
-        return _text(self.settings["measure"]) if "measure" in self.settings else self.study.measure if self.study else "never"
+        return (
+            _text(self.settings["measure"])
+            if "measure" in self.settings
+            else self.study.measure
+            if self.study
+            else "never"
+        )
 
     @property
     def only_shows(self) -> bool:
@@ -118,7 +124,9 @@ def _settings(words: list[str]) -> dict[str, str]:
         group = key.split(".")[0].split("@")[0]
         if group not in (*GROUPS, *PLAIN) and not key.startswith("hydra"):
             known = (*GROUPS, *PLAIN, "hydra")
-            raise SpecError(f"unknown key {key}{nearest(key, known)} (a key starts with its group: {', '.join(GROUPS)})")
+            raise SpecError(
+                f"unknown key {key}{nearest(key, known)} (a key starts with its group: {', '.join(GROUPS)})"
+            )
         settings[key] = word
     return settings
 
@@ -180,7 +188,9 @@ def _check_names(given: Mapping[str, str]) -> None:
         found = group_files(group)
         for name in _text(given[group]).split(",") if group in given else ():
             if name not in found and re.fullmatch(r"[\w.-]+", name):
-                raise UnknownNameError(f"unknown {what} {name!r}{nearest(name, found)} (archlab {_listing(group)} lists them)")
+                raise UnknownNameError(
+                    f"unknown {what} {name!r}{nearest(name, found)} (archlab {_listing(group)} lists them)"
+                )
     grid = _grid_of(given)
     for model in _text(given.get("model", "model=gemma-2-9b")).split(","):
         if model in group_files("model"):
@@ -190,7 +200,9 @@ def _check_names(given: Mapping[str, str]) -> None:
 def _check_plain(given: Mapping[str, str]) -> None:
     for key, allowed in {"hold": (*HELD, "null"), "measure": MEASURE}.items():
         if key in given and _text(given[key]) not in allowed:
-            raise SpecError(f"{key}={_text(given[key])!r} must be one of {', '.join(allowed)}{nearest(_text(given[key]), allowed)}")
+            raise SpecError(
+                f"{key}={_text(given[key])!r} must be one of {', '.join(allowed)}{nearest(_text(given[key]), allowed)}"
+            )
 
 
 def _listing(group: str) -> str:

@@ -85,16 +85,21 @@ def run_block(block: Block, folder: Path) -> Path:
 
 
 def block_frame(block: Block) -> pd.DataFrame:
-    """A row a point, with its label, shape and numbers; a block that cannot be has rows that say why."""
+    """A row a point: label, shape, numbers. A device that lacks the format fails each of them, and the rows say so."""
     held = budget(block.hold, block.spec, block.work, block.hold_multiple) if block.hold else None
+    device: Hardware | None = block.device
+    reason = None
     try:
-        points = evaluate(block.spec, block.work, block.device, block.precision, grid=block.grid, hold=held)
-        frame = points.frame()
-        if "prefill_bound_s" not in frame:  # every point refused, or the device lacks the format
-            block.device.flops_per_s(block.precision.compute)
+        device.flops_per_s(block.precision.compute)
     except ArchlabError as problem:
-        return _failed(block, str(problem))
-    return _named(block, points, frame)
+        device, reason = None, str(problem)
+    points = evaluate(block.spec, block.work, device, block.precision, grid=block.grid, hold=held)
+    frame = _named(block, points, points.frame())
+    if reason is not None:
+        good = frame["status"] == "ok"
+        frame["status"] = frame["status"].mask(good, "failed")
+        frame["reason"] = frame["reason"].mask(good, reason)
+    return frame
 
 
 def _named(block: Block, points: Points, frame: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +121,9 @@ def _named(block: Block, points: Points, frame: pd.DataFrame) -> pd.DataFrame:
     }
     described = list(_described(block, frame, shapes)) if len(values) <= MOST_DESCRIBED else []
     shape = pd.DataFrame(described, index=frame.index)
-    return pd.concat([pd.DataFrame(front | work, index=frame.index), frame.drop(columns="d_ff", errors="ignore"), shape], axis=1)
+    return pd.concat(
+        [pd.DataFrame(front | work, index=frame.index), frame.drop(columns="d_ff", errors="ignore"), shape], axis=1
+    )
 
 
 def _is_base(block: Block, shape: Mapping[str, Any]) -> bool:
@@ -152,9 +159,3 @@ def _original(values: Sequence[Any], shown: Any) -> Any:
 
 def _table_key(key: str) -> str:
     return f"model.{bare_key(key)}"
-
-
-def _failed(block: Block, reason: str) -> pd.DataFrame:
-    row = {"point": block.base, "base": block.base, "is_base": False, "workload": block.workload}
-    row |= {"batch": block.work.batch, "context": block.work.context, "hardware": block.device.name}
-    return pd.DataFrame([{**row, "precision": block.precision.name, "status": "failed", "reason": reason}])

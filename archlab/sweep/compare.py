@@ -14,8 +14,16 @@ from archlab.spec import ModelSpec
 from archlab.sweep.evaluate import measures
 from archlab.sweep.provenance import provenance
 from archlab.sweep.results import (
-    ASSUMPTIONS, curve_rows, describe_point, device_facts, formulas, frame_of, layer_rows, precision_facts,
-    serving_facts, write_run,
+    ASSUMPTIONS,
+    curve_rows,
+    describe_point,
+    device_facts,
+    formulas,
+    frame_of,
+    layer_rows,
+    precision_facts,
+    serving_facts,
+    write_run,
 )  # fmt: skip
 
 
@@ -48,7 +56,12 @@ def write_models(
         "layers": frame_of([row for s in specs for row in layer_rows(s.name, s)]),
     }
     names = [spec.name for spec in specs]
-    config = {"models": [dict(s.data) for s in specs], "workloads": workloads, "hardware": hardware, "precision": precision}
+    config = {
+        "models": [dict(s.data) for s in specs],
+        "workloads": workloads,
+        "hardware": hardware,
+        "precision": precision,
+    }
     run: dict[str, Any] = {
         "kind": "compare",
         "name": "compare",
@@ -69,7 +82,13 @@ def write_models(
 
 def _row(spec: ModelSpec, workload: str, hardware: str, precision: str) -> dict[str, Any]:
     work, device, bits = load_workload(workload), load_hardware(hardware), load_precision(precision)
-    place = {"workload": workload, "batch": work.batch, "context": work.context, "hardware": hardware, "precision": precision}
+    place = {
+        "workload": workload,
+        "batch": work.batch,
+        "context": work.context,
+        "hardware": hardware,
+        "precision": precision,
+    }
     found = {k: v.item() if hasattr(v, "item") else v for k, v in measures(spec, work, device, bits).items()}
     front = {"point": spec.name, "base": spec.name, "is_base": True, **place, "status": "ok", "reason": None}
     return front | found | describe_point(spec)

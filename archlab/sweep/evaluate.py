@@ -70,7 +70,9 @@ class Points:
 
     def at(self, position: tuple[int, ...]) -> dict[str, Any]:
         """Key -> value of one point, as it was given."""
-        return {key: entries[i] for axis, i in zip(self.axes, position, strict=True) for key, entries in axis.values.items()}
+        return {
+            key: entries[i] for axis, i in zip(self.axes, position, strict=True) for key, entries in axis.values.items()
+        }
 
     def reason(self, position: tuple[int, ...]) -> str | None:
         """Why a point is refused, in one sentence; None for a point that stands."""
@@ -111,13 +113,15 @@ def evaluate(
 
     grid     key -> values; the points are all combinations
     columns  key -> values, all of one length; position i of each makes point i
-    Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), workload.context, workload.batch.
+    Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), or workload.context, .batch.
     Raises ArchlabError for an unknown key; a point that breaks a rule is masked, not raised.
     """
     axes = _axes(spec, grid or {}, columns or {})
     shape = tuple(len(axis) for axis in axes)
     device = None if hardware is None else load_hardware(hardware)
     precision = load_precision(precision)
+    if device is not None:
+        device.flops_per_s(precision.compute)  # raises where the device lacks the format
     walked = [i for i, axis in enumerate(axes) if not axis.numeric]
     parts = {}
     for position in itertools.product(*(range(shape[i]) for i in walked)):

@@ -43,7 +43,7 @@ def budget(name: str, base: ModelSpec, work: Workload, multiple: int = 64) -> Bu
 
 
 def hold_budget(spec: ModelSpec, held: Budget) -> tuple[ModelSpec, Any]:
-    """(spec with d_ff solved, whether a d_ff of at least one multiple does it). Within half a multiple of the budget."""
+    """(spec with d_ff solved, whether a d_ff of one multiple or more does it); within half a multiple of the budget."""
     step = held.multiple
     one, two = (held.metric(_with_d_ff(spec, step * n)) for n in (1, 2))
     exact = step + (held.target - one) / (two - one) * step

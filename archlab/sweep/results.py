@@ -21,7 +21,7 @@ from archlab.analyzers.formula import formula
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.config import Serving, group_file
 from archlab.hardware import Hardware
-from archlab.presets import expand_pattern, field_type
+from archlab.presets import expand_pattern, field_of
 from archlab.spec import ModelSpec, Precision, Workload
 from archlab.units import show_tokens
 
@@ -32,8 +32,8 @@ ASSUMPTIONS = (
     "A FLOP is half a multiply-add; matrix products only. Exact counts keep the (token, key) pairs that the causal and "
     "sliding-window masks keep; a dense count is what a tracer of the built module sees.",
     "The KV cache is what the mathematics needs: a global layer holds every token, a local one at most its window.",
-    "A bound is the roofline of the data sheet: each operation takes at least its exact FLOPs over the peak rate and at "
-    "least its weights and cache over the memory bandwidth; activations are free; operations do not overlap.",
+    "A bound is the roofline of the data sheet: each operation takes at least its exact FLOPs over the peak rate, and "
+    "at least its weights and cache over the memory bandwidth; activations are free; operations do not overlap.",
     "Prefill returns logits of the last token only, as servers do.",
     "Tied tables count once. 1 GiB is 2^30 bytes.",
 )
@@ -71,11 +71,7 @@ def current_value(spec: ModelSpec, key: str) -> Any:
 
 
 def _default(spec: ModelSpec, section: str, name: str) -> Any:
-    from archlab.blocks import SECTIONS
-
-    field_type(spec.data, f"{section}.{name}")
-    known = SECTIONS.get(section, SECTIONS["attention"]).__dataclass_fields__
-    return known[name].default
+    return field_of(spec.data, f"{section}.{name}").default
 
 
 def same_value(spec: ModelSpec, key: str, value: Any) -> bool:
@@ -114,7 +110,9 @@ def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
     letters = "B batch, S context in tokens"
     found = []
     for name, spec in list(specs.items())[:8]:
-        found.append({"what": f"KV cache in bytes (bf16), {name}", "text": str(formula("kv_cache", spec)), "letters": letters})
+        found.append(
+            {"what": f"KV cache in bytes (bf16), {name}", "text": str(formula("kv_cache", spec)), "letters": letters}
+        )
         step = formula("flops_decode", spec)
         beyond = step.replace(sympy.Min, lambda *args: next(a for a in args if a.is_Integer))
         where = "" if beyond == step else ", once S exceeds the window"

@@ -55,14 +55,20 @@ class Study:
     hold: str | None = field(
         kw_only=True,
         default=None,
-        metadata={"type": FieldType("params, flops or null", lambda x: x in HELD, none=True), "doc": "what d_ff is rescaled to hold"},
+        metadata={
+            "type": FieldType("params, flops or null", lambda x: x in HELD, none=True),
+            "doc": "what d_ff is rescaled to hold",
+        },
     )
     hold_multiple: int = size("d_ff is rounded to a multiple of this", 64)
     measure: str = choice("auto: time what this machine can; never", MEASURE, "auto")
     on_cpu: Mapping[str, Any] | None = field(
         kw_only=True,
         default=None,
-        metadata={"type": FieldType("a section", _is_section, none=True), "doc": "what a CPU times: base, grid, workloads"},
+        metadata={
+            "type": FieldType("a section", _is_section, none=True),
+            "doc": "what a CPU times: base, grid, workloads",
+        },
     )
 
 
@@ -77,7 +83,9 @@ def load_study(name: str | Path) -> tuple[str, Study]:
     if path.suffix not in (".yaml", ".yml"):
         path = data_dir("sweeps") / f"{name}.yaml"
         if not path.is_file():
-            raise UnknownNameError(f"unknown study {str(name)!r}{nearest(str(name), studies())} (known: {', '.join(studies())})")
+            raise UnknownNameError(
+                f"unknown study {str(name)!r}{nearest(str(name), studies())} (known: {', '.join(studies())})"
+            )
     data = yamlfile.read(path)
     try:
         return path.stem, study_from(data)
@@ -144,4 +152,6 @@ def hydra_text(value: Any) -> str:
         return "[" + ",".join(hydra_text(v) for v in value) + "]"
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+    )

@@ -10,7 +10,9 @@ import archlab
 from archlab.errors import ArchlabError
 from archlab.presets import known_keys, read
 
-MODEL = "name: m\nfamily: gemma\nsource: me\nd_model: 64\nn_layers: 4\nvocab_size: 100\ncontext: 128\npattern: [global]\n"
+MODEL = (
+    "name: m\nfamily: gemma\nsource: me\nd_model: 64\nn_layers: 4\nvocab_size: 100\ncontext: 128\npattern: [global]\n"
+)
 REST = "attention: {n_heads: 4, n_kv_heads: 2, head_dim: 16}\nmlp: {d_ff: 128}\n"
 
 ON_THE_COMMAND_LINE = [
@@ -131,7 +133,11 @@ def test_any_override_is_taken_or_refused_in_one_sentence(key, value):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.sampled_from(["name", "d_model", "pattern", "attention", "mlp", "local", "defaults", "x"]), anything))
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "d_model", "pattern", "attention", "mlp", "local", "defaults", "x"]), anything
+    )
+)
 def test_any_document_is_taken_or_refused_in_one_sentence(tmp_path_factory, document):
     path = tmp_path_factory.mktemp("fuzz") / "m.yaml"
     path.write_text(json.dumps(document))

@@ -17,7 +17,11 @@ RANK = {
 }  # fmt: skip
 """A module imports rooms of its own rank or lower; analyzers and blocks do not know each other."""
 
-NEVER = {"analyzers": {"blocks", "nn"}, "blocks": {"analyzers", "nn"}, "report": {"presets", "blocks", "analyzers", "nn", "sweep"}}
+NEVER = {
+    "analyzers": {"blocks", "nn"},
+    "blocks": {"analyzers", "nn"},
+    "report": {"presets", "blocks", "analyzers", "nn", "sweep"},
+}
 ONLY_IN = {"torch": {"nn", "measure", "sweep/timing.py"}, "plotly": {"report"}, "hydra": {"sweep"}, "omegaconf": {"sweep"},
            "pandas": {"sweep", "report"}, "pyarrow": {"sweep", "report"}, "fvcore": {"nn"}, "typer": {"cli"}}  # fmt: skip
 
@@ -80,9 +84,11 @@ def started(*code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("words", [["describe", "gemma-3-27b-text"], ["models"], ["hardware"], ["compare", "gemma-2b", "gemma-7b"]])
+@pytest.mark.parametrize(
+    "words", [["describe", "gemma-3-27b-text"], ["models"], ["hardware"], ["compare", "gemma-2b", "gemma-7b"]]
+)
 def test_light_commands_start_light(words):
-    loaded = started("from archlab.cli.main import main", "try: main(%r)" % words, "except SystemExit: pass")
+    loaded = started("from archlab.cli.main import main", f"try: main({words!r})", "except SystemExit: pass")
     assert not loaded & {"torch", "pandas", "plotly", "hydra", "numpy", "sympy", "fvcore", "rich", "jinja2"}
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import archlab
+from archlab.measure import bench
 from archlab.measure.rooflines import Rooflines
 
 TINY = {
@@ -19,6 +20,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def short_warmup(monkeypatch):
+    monkeypatch.setitem(bench.WARMUP_S, "cpu", 0.01)
 
 
 @pytest.fixture(scope="session")

@@ -36,9 +36,7 @@ CASES = {
     ),
     "gemma2-no-caps-mha": (
         "Gemma2",
-        dict(
-            sliding_window=WINDOW, num_key_value_heads=4, attn_logit_softcapping=None, final_logit_softcapping=None
-        ),
+        dict(sliding_window=WINDOW, num_key_value_heads=4, attn_logit_softcapping=None, final_logit_softcapping=None),
     ),
     "gemma3-gqa-factor": ("Gemma3", dict(**GEMMA3, query_pre_attn_scalar=12)),
     "gemma3-mqa": ("Gemma3", dict(**GEMMA3, num_key_value_heads=1, query_pre_attn_scalar=16)),
@@ -115,7 +113,7 @@ def test_bf16_is_no_further_from_fp32_than_transformers_is(case: str) -> None:
     exact = theirs(ids).logits
     their_error = (theirs.bfloat16()(ids).logits.float() - exact).abs().mean()
     our_error = (ours.bfloat16()(ids).float() - exact).abs().mean()
-    assert 0.9 < our_error / their_error < 1.1
+    assert 0.8 < our_error / their_error < 1.25
 
 
 def test_parameter_names_and_shapes_take_a_whole_checkpoint() -> None:

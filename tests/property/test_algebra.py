@@ -31,9 +31,21 @@ shapes = st.fixed_dictionaries(
 def numbers(spec, context):
     """Everything that is counted, at one context."""
     work = archlab.Workload(2, new=context, context=context, logits="last")
-    cache, prefill, decode = archlab.kv_cache(spec, context, 2), archlab.flops(spec, work), archlab.flops(spec, work.decode())
+    cache, prefill, decode = (
+        archlab.kv_cache(spec, context, 2),
+        archlab.flops(spec, work),
+        archlab.flops(spec, work.decode()),
+    )
     bounds = [archlab.latency(spec, w, "h200-sxm").seconds for w in (work, work.decode())]
-    return [archlab.params(spec).total, cache.total, prefill.total, prefill.dense, prefill.vector, decode.total, *bounds]
+    return [
+        archlab.params(spec).total,
+        cache.total,
+        prefill.total,
+        prefill.dense,
+        prefill.vector,
+        decode.total,
+        *bounds,
+    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -45,7 +57,9 @@ def test_columns_equal_scalars(points):
         one = numbers(archlab.load("gemma-2-9b", shape), context)
         for whole, exact in zip(many, one, strict=True):
             value = float(np.broadcast_to(whole, len(points))[i])
-            assert value == exact if exact < 2**53 and isinstance(exact, int) else value == pytest.approx(exact, rel=1e-12)
+            assert (
+                value == exact if exact < 2**53 and isinstance(exact, int) else value == pytest.approx(exact, rel=1e-12)
+            )
 
 
 @settings(max_examples=15, deadline=None)
@@ -94,11 +108,17 @@ def test_symmetries(shape):
     spec = archlab.load("gemma-2-9b", shape)
     context = 5000
     wide = archlab.load("gemma-2-9b", {**shape, "local.window": context})
-    everywhere = archlab.load("gemma-2-9b", {**{k: v for k, v in shape.items() if k != "local.window"}, "pattern": ["global"]})
+    everywhere = archlab.load(
+        "gemma-2-9b", {**{k: v for k, v in shape.items() if k != "local.window"}, "pattern": ["global"]}
+    )
     assert archlab.kv_cache(wide, context).total == archlab.kv_cache(everywhere, context).total
     work = archlab.Workload(new=context)
     assert archlab.flops(wide, work).total == archlab.flops(everywhere, work).total
-    assert archlab.flops(spec, work).total <= archlab.flops(everywhere, work).total <= archlab.flops(everywhere, work).dense
+    assert (
+        archlab.flops(spec, work).total
+        <= archlab.flops(everywhere, work).total
+        <= archlab.flops(everywhere, work).dense
+    )
     deeper = archlab.load("gemma-2-9b", {**shape, "n_layers": shape["n_layers"] + 2})
     deepest = archlab.load("gemma-2-9b", {**shape, "n_layers": shape["n_layers"] + 4})
     totals = [archlab.params(s).total for s in (spec, deeper, deepest)]
@@ -117,7 +137,9 @@ def test_training_is_three_forwards():
 def test_a_held_budget_stays_within_half_a_step(name):
     work = archlab.Workload(new=8192, logits="last")
     held = budget(name, BASE, work, multiple=64)
-    points = archlab.evaluate(BASE, work, grid={"attention.n_kv_heads": [1, 2, 4, 8, 16], "n_layers": [30, 42, 50]}, hold=held)
+    points = archlab.evaluate(
+        BASE, work, grid={"attention.n_kv_heads": [1, 2, 4, 8, 16], "n_layers": [30, 42, 50]}, hold=held
+    )
     assert points.ok.all()
     step = {"params": archlab.params, "flops": lambda s: archlab.flops(s, work)}[name]
     for position in np.ndindex(points.shape):

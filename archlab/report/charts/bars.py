@@ -44,19 +44,19 @@ class Stack:
 
 
 def stacked(stack: Stack, rules: Sequence[tuple[str, float]] = ()) -> dict[str, Any]:
-    """The picture. `rules` are upright dotted lines: (label, value)."""
+    """The picture. `rules` are upright dotted lines: (label, value); totals then stand clear of them, at the right."""
     points = list(stack.values)
     ends = [safe(stack.end(p, stack.total(p))) for p in points]
     most = max([*(stack.total(p) for p in points), *(v for _, v in rules)]) / stack.scale.divisor
     shapes, notes = _rules(stack.scale, rules)
     layout = {
         "barmode": "stack", "bargap": 0.34, "shapes": shapes, "annotations": notes,
-        "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends), "t": 22 if rules else 6, "b": 46},
+        "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends) + 6, "t": 22 if rules else 6, "b": 46},
         "xaxis": {"range": [0, most * 1.02], "title": {"text": stack.title}, "showline": False, "ticks": ""},
         "yaxis": row_axis(points),
     }  # fmt: skip
     bars = [_bar(stack, part, points) for part in stack.seen()]
-    return drawing([*bars, _ends(stack, points, ends)], layout, row=ROW, ticks=row_names(points))
+    return drawing([*bars, _ends(stack, points, ends, most * 1.02 if rules else None)], layout, row=ROW, ticks=row_names(points))
 
 
 def row_axis(points: Sequence[Point]) -> dict[str, Any]:
@@ -89,10 +89,11 @@ def _bar(stack: Stack, part: str, points: Sequence[Point]) -> Any:
     )  # fmt: skip
 
 
-def _ends(stack: Stack, points: Sequence[Point], ends: list[str]) -> Any:
+def _ends(stack: Stack, points: Sequence[Point], ends: list[str], at: float | None) -> Any:
     return go.Scatter(
-        x=[stack.scale.of(stack.total(p)) for p in points], y=[p.key for p in points], text=ends, mode="text",
-        meta=[p.index for p in points], textposition="middle right", cliponaxis=False, hoverinfo="skip",
+        x=[stack.scale.of(stack.total(p)) if at is None else at for p in points], y=[p.key for p in points],
+        text=[f"\u2002{end}" for end in ends], mode="text", meta=[p.index for p in points],
+        textposition="middle right", cliponaxis=False, hoverinfo="skip",
         textfont={"size": 12.5, "color": CHROME["ink2"][0]},
     )  # fmt: skip
 
@@ -116,7 +117,7 @@ def numbers(id_: str, label: str, columns: Mapping[str, Stack]) -> Table:
     heads, cells = [], {p: list[Cell]() for p in points}
     for name, stack in columns.items():
         for part in [*stack.parts(), "total"]:
-            heads.append(Column(f"{name} {part}".strip(), part, f"{stack.scale.unit} {name}".strip(), stack.tag))
+            heads.append(Column(f"{name} {part}".strip(), part, stack.scale.unit, stack.tag, group=name))
             for p in points:
                 cells[p].append(_cell(stack, p, part))
     return Table(id_, label, "Point", tuple(heads), tuple(Row(p.short, tuple(cells[p]), p) for p in points))

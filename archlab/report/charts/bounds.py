@@ -15,7 +15,9 @@ NOT_PARTS = ("", "_by")
 
 def card(cast: Cast) -> Card | None:
     """The card, or None where the run has no bounds."""
-    stacks = {phase: choices.variants(cast.run, True, lambda at, phase=phase: _stack(cast, phase, at)) for phase in PHASES}
+    stacks = {
+        phase: choices.variants(cast.run, True, lambda at, phase=phase: _stack(cast, phase, at)) for phase in PHASES
+    }
     stacks = {phase: found for phase, found in stacks.items() if found}
     if not stacks:
         return None

@@ -45,7 +45,10 @@ def _metrics(cast: Cast) -> list[Metric]:
 
 def _caption(cast: Cast) -> str:
     held = {"params": "the parameters", "flops": "the FLOPs"}.get(cast.run.meta.get("hold") or "")
-    return f"All axes start at zero. mlp.d_ff was rescaled to hold {held}." if held else "All axes start at zero."
+    said = ["All upright axes start at zero."]
+    said += ["The ring is the released shape."] * any(p.released for p in cast.ok)
+    said += ["A cross was refused or failed."] * (len(cast.ok) < len(cast.all))
+    return " ".join([*said, *[f"mlp.d_ff was rescaled to hold {held}."] * bool(held)])
 
 
 def _legend(cast: Cast) -> tuple[Swatch, ...]:
@@ -70,7 +73,8 @@ def _panel(cast: Cast, axis: Axis, metric: Metric, i: int) -> Figure:
         "yaxis": {"rangemode": "tozero", "nticks": 5}, "margin": {"l": 46, "r": 12, "t": 12, "b": 46},
     }  # fmt: skip
     about = f"{metric.title} against {axis.label}; the numbers are in the table below."
-    return Figure(f"effect-{i}", metric.title, about, {"": drawing(traces, layout, height=206)}, scale.unit, metric.tag)
+    where = ", ".join(x for x in (scale.unit, metric.where) if x)
+    return Figure(f"effect-{i}", metric.name, about, {"": drawing(traces, layout, height=206)}, where, metric.tag)
 
 
 def _line(cast: Cast, metric: Metric, scale: words.Scale, values: list[Any], axis: Axis, line: list[Point]) -> Any:
@@ -78,7 +82,7 @@ def _line(cast: Cast, metric: Metric, scale: words.Scale, values: list[Any], axi
     return go.Scatter(
         x=[values.index(p.values[axis.key]) for p in line], y=[scale.of(metric.of(cast.run, p)) for p in line],
         mode="lines+markers", meta=[p.index for p in line], name=line[0].group if line else "", cliponaxis=False,
-        line={"color": look.line[0] if look and len(cast.groups) > 1 else CHROME["rule"][0], "width": 1.8,
+        line={"color": look.line[0] if look and len(cast.groups) > 1 else CHROME["ink3"][0], "width": 1.6,
               "dash": look.dash if look else "solid"},
         marker={"size": 8, "symbol": look.symbol if look else "circle", "color": [p.look.line[0] for p in line]},
         hovertext=[hover(p.short, f"{metric.title}: {metric.say(metric.of(cast.run, p))}", metric.tag) for p in line],

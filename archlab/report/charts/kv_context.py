@@ -25,7 +25,9 @@ def card(cast: Cast) -> Card | None:
     scale = words.gib(values)
     about = "Key and value cache in GiB against context length, one line for each point; the numbers are in the table below."
     figure = Figure("kv-context", "", about, {"": _drawing(cast, scale, values)})
-    devices = ["Dotted rules are the whole memory of a device; weights have to go there too."] * bool(_devices(cast, values))
+    devices = ["Dotted rules are the whole memory of a device; weights have to go there too."] * bool(
+        _devices(cast, values)
+    )
     return Card(
         "Cache against context length", (CALCULATED,), f"Batch 1{_precision(cast)}. Both axes are logarithmic.",
         figures=(figure,), numbers=lines.numbers(cast, "kv-context-numbers", COLUMN, "KV cache", scale),
@@ -74,7 +76,13 @@ def _context_rules(cast: Cast) -> list[Any]:
 
 def _devices(cast: Cast, values: list[float]) -> list[tuple[str, float]]:
     """Devices worth a rule: within reach of the lines, and their labels apart."""
-    known = sorted({(d["memory_bytes"], d.get("title") or n) for n, d in cast.run.meta["hardware"].items() if d.get("memory_bytes")})
+    known = sorted(
+        {
+            (d["memory_bytes"], d.get("title") or n)
+            for n, d in cast.run.meta["hardware"].items()
+            if d.get("memory_bytes")
+        }
+    )
     chosen: list[tuple[str, float]] = []
     for size, title in known:
         apart = not chosen or math.log10(size / chosen[-1][1]) > 0.07 * math.log10(max(values) / min(values) * 4)

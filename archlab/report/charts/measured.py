@@ -12,7 +12,7 @@ from archlab.report.charts import bars
 from archlab.report.charts.frame import drawing, hover, label_width, safe
 from archlab.report.load import Record
 from archlab.report.palette import CHROME
-from archlab.report.parts import BOUND, MEASURED, Card, Cell, Column, Figure, Row, Switch, Swatch, Table
+from archlab.report.parts import BOUND, MEASURED, Card, Cell, Column, Figure, Row, Swatch, Switch, Table
 from archlab.report.points import Cast, Point
 
 WHERE = ("device", "dtype", "backend")
@@ -90,7 +90,7 @@ def _drawing(chosen: list[tuple[Point, Record]]) -> dict[str, Any]:
     most = max(x for _, r in chosen for x in (r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0))
     layout = {
         "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends) + 6, "t": 6, "b": 46},
-        "xaxis": {"range": [0, most / scale.divisor * 1.03], "title": {"text": scale.unit}, "showline": False},
+        "xaxis": {"range": [0, most / scale.divisor * 1.03], "title": {"text": scale.unit}, "showline": False, "nticks": 6},
         "yaxis": bars.row_axis(points),
     }  # fmt: skip
     traces = [_bound(scale, chosen), _median(scale, chosen), _text(scale, chosen, ends)]
@@ -116,8 +116,18 @@ def _median(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
 
 
 def _said(row: Record) -> tuple[str, ...]:
-    spread = f"5 % to 95 %: {units.show_seconds(row['p5_s'])} to {units.show_seconds(row['p95_s'])}" if row.get("p95_s") else ""
-    return (f"median {units.show_seconds(row['median_s'])}", *[spread] * bool(spread), f"n = {row.get('n') or 'not noted'}", safe(place(row)), MEASURED)
+    spread = (
+        f"5 % to 95 %: {units.show_seconds(row['p5_s'])} to {units.show_seconds(row['p95_s'])}"
+        if row.get("p95_s")
+        else ""
+    )
+    return (
+        f"median {units.show_seconds(row['median_s'])}",
+        *[spread] * bool(spread),
+        f"n = {row.get('n') or 'not noted'}",
+        safe(place(row)),
+        MEASURED,
+    )
 
 
 def _bound(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
@@ -133,13 +143,20 @@ def _bound(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
 def _text(scale: words.Scale, chosen: list[tuple[Point, Record]], ends: list[str]) -> Any:
     furthest = [scale.of(max(r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0)) for _, r in chosen]
     return go.Scatter(
-        x=furthest, y=[p.key for p, _ in chosen], text=[f"  {safe(e)}" for e in ends], mode="text", cliponaxis=False,
+        x=furthest, y=[p.key for p, _ in chosen], text=[f"\u2002{safe(e)}" for e in ends], mode="text", cliponaxis=False,
         meta=[p.index for p, _ in chosen], textposition="middle right", hoverinfo="skip",
         textfont={"size": 12.5, "color": CHROME["ink2"][0]},
     )  # fmt: skip
 
 
-_COLUMNS = {"median_s": "Median", "p5_s": "5 %", "p95_s": "95 %", "ci_low_s": "95 % interval, low", "ci_high_s": "high", "bound_s": "Bound"}
+_COLUMNS = {
+    "median_s": "Median",
+    "p5_s": "5 %",
+    "p95_s": "95 %",
+    "ci_low_s": "95 % interval, low",
+    "ci_high_s": "high",
+    "bound_s": "Bound",
+}
 
 
 def _numbers(cast: Cast, found: list[tuple[Point, Record]]) -> Table:
@@ -151,5 +168,7 @@ def _numbers(cast: Cast, found: list[tuple[Point, Record]]) -> Table:
     for p, r in found:
         times = [Cell(scale.show(r.get(k)), r.get(k)) for k in _COLUMNS]
         words_ = [Cell(str(r["phase"]), r["phase"]), Cell(_work(cast, r), r["workload"])]
-        lines.append(Row(p.short, (*words_, *times, Cell(words.axis_value(r.get("n")), r.get("n")), Cell(place(r), place(r))), p))
+        lines.append(
+            Row(p.short, (*words_, *times, Cell(words.axis_value(r.get("n")), r.get("n")), Cell(place(r), place(r))), p)
+        )
     return Table("measured-numbers", "What was measured", "Point", tuple(columns), tuple(lines))

@@ -10,7 +10,12 @@ from archlab.report.parts import CALCULATED, Card, Figure
 from archlab.report.points import Cast, Point
 
 PARTS = {"weights": "weights_bytes", "global": "kv_global_bytes", "local": "kv_local_bytes"}
-SAID = {"weights": "weights", "global": "cache of global layers", "local": "cache of sliding layers", "other": "other cache"}
+SAID = {
+    "weights": "weights",
+    "global": "cache of global layers",
+    "local": "cache of sliding layers",
+    "other": "other cache",
+}
 
 
 def card(cast: Cast) -> Card | None:
@@ -50,7 +55,13 @@ def _parts(cast: Cast, point: Point, at: choices.At) -> Mapping[str, float]:
 def _rules(cast: Cast, stack: bars.Stack) -> list[tuple[str, float]]:
     """Up to three devices that the bars reach or nearly reach, their labels apart."""
     most = max(stack.total(p) for p in stack.values)
-    known = sorted({(d["memory_bytes"], d.get("title") or n) for n, d in cast.run.meta["hardware"].items() if d.get("memory_bytes")})
+    known = sorted(
+        {
+            (d["memory_bytes"], d.get("title") or n)
+            for n, d in cast.run.meta["hardware"].items()
+            if d.get("memory_bytes")
+        }
+    )
     reach = [(size, title) for size, title in known if size < most * 2.5]
     chosen: list[tuple[str, float]] = []
     for size, title in reach:

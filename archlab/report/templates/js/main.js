@@ -26,7 +26,7 @@ async function begin() {
   showFiltered();
   watchSections();
   try {
-    await loadPlotly();
+    await Promise.all([loadPlotly(), loadFigures()]);
     drawAll();
   } catch (error) {
     boxes.forEach(box => fallBack(box, "This browser cannot draw the pictures; the numbers are in the table below."));

@@ -1,11 +1,12 @@
 // Pictures. Python made them whole; what depends on width, theme, filter and switches is settled here.
-const NARROW = 560;
+const NARROW = 460;
 const LABEL = 15; // px between labels at the ends of lines
+let pictures = null; // {figures: {id: {state: picture}}, template}
 const escaped = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 function variant(box) {
   const chosen = all('.switch button[aria-pressed="true"]', box.closest(".card")).map(b => b.dataset.option);
-  const found = data.figures[box.dataset.fig];
+  const found = pictures.figures[box.dataset.fig];
   return found[chosen.join("/")] || (chosen.length ? null : found[""]);
 }
 
@@ -76,7 +77,7 @@ function arranged(made, width) {
   const picture = structuredClone(made);
   const { layout, hints } = picture;
   picture.data = picture.data.map(keepShown);
-  layout.template = data.template;
+  layout.template = pictures.template;
   layout.width = width;
   layout.height = hints.height;
   if (hints.ticks) rowsOf(picture, width < NARROW);
@@ -112,11 +113,15 @@ function fallBack(box, text) {
 }
 
 const boxes = all(".plot");
-const drawAll = () => { if (window.Plotly) boxes.forEach(draw); };
+const drawAll = () => { if (window.Plotly && pictures) boxes.forEach(draw); };
 
 function press(button) {
   all("button", button.parentElement).forEach(other => other.setAttribute("aria-pressed", String(other === button)));
   all(".plot", button.closest(".card")).forEach(draw);
+}
+
+async function loadFigures() {
+  pictures = JSON.parse(await inflated("#figures"));
 }
 
 async function loadPlotly() {

@@ -28,7 +28,7 @@ const quoted = value => {
 const csv = lines => lines.map(line => line.map(quoted).join(",")).join("\n") + "\n";
 
 function tableLines(table) {
-  const heads = all("thead th", table).map(th => th.dataset.key);
+  const heads = all("th[data-key]", table).map(th => th.dataset.key);
   const rows = Array.from(table.tBodies[0].rows).filter(row => !row.hidden);
   const name = row => (row.dataset.point === undefined ? row.cells[0].textContent.trim() : data.points[row.dataset.point].name);
   return [heads, ...rows.map(row => [name(row), ...heads.slice(1).map((_, i) => cellValue(row, i + 1))])];

@@ -1,0 +1,54 @@
+"""How fast the formulas run: a mesh of a million points and linked columns against one model at a time, in one run.
+
+    python benchmarks/evaluate.py
+
+Ratios within a run hold on any machine; the seconds beside them are of this one.
+"""
+
+import subprocess
+import sys
+import time
+
+import archlab
+from archlab.hardware import load_hardware
+from archlab.sweep.evaluate import measures
+
+BASE = archlab.load("gemma-2-9b")
+WORK = archlab.Workload(new=8192, logits="last")
+GRID = {
+    "attention.n_kv_heads": [1, 2, 4, 8, 16],
+    "local.window": list(range(256, 256 + 40 * 64, 64)),
+    "workload.context": list(range(1024, 1024 * 101, 1024)),
+    "mlp.d_ff": list(range(4096, 4096 + 50 * 128, 128)),
+}
+
+
+def best(action, times: int = 5) -> float:
+    """The least seconds of a few runs."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def main() -> None:
+    device = load_hardware("h200-sxm")
+    bf16 = archlab.Precision(name="bf16", weights=16, kv=16, compute="bf16")
+    one = best(lambda: measures(BASE, WORK, device, bf16), 50)
+    mesh = best(lambda: archlab.evaluate(BASE, WORK, device, grid=GRID))
+    n = 100_000
+    columns = {"attention.n_kv_heads": [1, 2, 4, 8, 16] * (n // 5), "mlp.d_ff": list(range(1024, 1024 + n))}
+    linked = best(lambda: archlab.evaluate(BASE, WORK, device, columns=columns), 3)
+    print(f"one model, both phases, cache, both bounds   {one * 1e3:8.2f} ms")
+    print(f"a mesh of 1,000,000 points                   {mesh:8.2f} s   {one * 1e6 / mesh:10,.0f} x one by one")
+    print(f"{n:,} linked points                        {linked:8.2f} s   {one * n / linked:10,.0f} x one by one")
+    bare = best(lambda: subprocess.run([sys.executable, "-c", ""], check=True))
+    start = "from archlab.cli.main import main; main(['describe', 'gemma-3-27b-text'])"
+    cold = best(lambda: subprocess.run([sys.executable, "-c", start], check=True, stdout=subprocess.DEVNULL))
+    print(f"archlab describe, cold                       {cold:8.3f} s   {cold / bare:10.1f} x a bare interpreter")
+
+
+if __name__ == "__main__":
+    main()

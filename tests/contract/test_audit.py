@@ -1,0 +1,122 @@
+"""The audit agrees on every preset, and can fail: each kind of lie about a block is seen."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from specs import PRESETS, shrunk
+
+import archlab
+from archlab import blocks, nn
+from archlab.nn.audit import Audit, audit
+from archlab.rows import Op, Weight, matmul
+
+
+def wrong(found: Audit) -> list[str]:
+    return [check.what for check in found.checks if not check.agree]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_in_small(preset):
+    found = audit(shrunk(preset), batch=2)
+    assert found.ok, wrong(found)
+    sources = {check.source for check in found.checks}
+    assert sources == {"nn.Module", "FlopCounterMode", "2 x fvcore", "fvcore"}
+
+
+def test_a_preset_at_full_size():
+    found = audit(archlab.load("gemma-2b"))
+    assert found.ok and found.context == 2048
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_at_full_size(preset):
+    found = audit(archlab.load(preset))
+    assert found.ok, wrong(found)
+
+
+def test_the_context_crosses_the_windows():
+    assert audit(archlab.load("gemma-3-270m")).context == 1024
+    assert audit(archlab.load("vaultgemma-1b")).context == 1024
+
+
+def test_as_json():
+    document = json.loads(json.dumps(audit(shrunk("gemma-2-2b"), context=20).as_dict()))
+    assert document["ok"] is True and document["context"] == 20
+    assert document["checks"][0].keys() == {"what", "closed_form", "module", "source", "agree"}
+
+
+def test_a_row_too_many(monkeypatch):
+    real = blocks.GatedMLP.ops
+
+    def ops(self: blocks.GatedMLP) -> Iterator[Op]:
+        yield from real(self)
+        yield matmul("x BTD, w.gate FD -> g2 BTF")
+
+    monkeypatch.setattr(blocks.GatedMLP, "ops", ops)
+    assert [w.partition(",")[0] for w in wrong(audit(shrunk("gemma-2b")))] == ["dense FLOPs"] * 4
+
+
+def test_a_product_that_no_row_tells_of(monkeypatch):
+    real = nn.mlp.GatedMLP.forward
+    monkeypatch.setattr(nn.mlp.GatedMLP, "forward", lambda self, x, step: real(self, F.linear(x, x.new_ones(40, 40)), step))
+    assert len(wrong(audit(shrunk("gemma-2b")))) == 4
+
+
+def test_a_parameter_that_no_row_tells_of(monkeypatch):
+    real = nn.mlp.GatedMLP.__init__
+
+    def init(self, *args) -> None:
+        real(self, *args)
+        self.extra = torch.nn.Linear(4, 4, device="meta")
+
+    monkeypatch.setattr(nn.mlp.GatedMLP, "__init__", init)
+    assert wrong(audit(shrunk("gemma-2b"))) == ["parameters", "parameters, undeclared"]
+
+
+def test_a_weight_of_another_part(monkeypatch):
+    """The module asks its block as the ledger does, so only a table of its own can go astray: an untied head said tied."""
+    monkeypatch.setattr(nn.decoder, "tie", lambda model: model.head.register_parameter(
+        "table", torch.nn.Parameter(torch.empty_like(model.embedding.table))
+    ))  # fmt: skip
+    assert wrong(audit(shrunk("gemma-2b"))) == ["parameters", "parameters, head"]
+
+
+def test_a_cache_that_keeps_too_much(monkeypatch):
+    monkeypatch.setattr(nn.cache.Ring, "append", nn.cache.Slots.append)
+    with pytest.raises(RuntimeError):  # a ring's buffer is too short for what Slots keeps
+        audit(shrunk("gemma-2-2b"))
+    monkeypatch.undo()
+    monkeypatch.setattr(archlab.rows.State, "slots", lambda self, context, source=0: context)
+    monkeypatch.setattr(nn.audit, "kv_cache", lambda *args: archlab.analyzers.kv_cache.KVCache(1, {}))
+    assert wrong(audit(shrunk("gemma-2-2b")))[0].startswith("cache bytes")
+
+
+def test_attention_hidden_from_the_tracers_is_named(monkeypatch):
+    """A fused kernel counts as nothing in fvcore: the audit must say so, not drop it."""
+
+    def fused(q, k, v, mask, scale, cap):
+        return F.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, scale=scale, enable_gqa=True
+        ).transpose(1, 2)
+
+    monkeypatch.setattr(nn.attention, "attend", fused)
+    named = [w for w in wrong(audit(shrunk("gemma-7b"))) if w.startswith("operations without a count")]
+    assert len(named) == 2 and all("scaled_dot_product_attention" in w for w in named)
+
+
+def test_an_unused_weight_of_the_declaration_changes_both(monkeypatch):
+    """A declared weight becomes a parameter by itself: that is why counts cannot drift."""
+    real = blocks.RMSNorm.weights
+
+    def weights(self: blocks.RMSNorm) -> Iterator[Weight]:
+        yield from real(self)
+        yield Weight("bias", "D", role="norm", use="vector")
+
+    before = archlab.params(shrunk("gemma-2b")).total
+    monkeypatch.setattr(blocks.RMSNorm, "weights", weights)
+    found = audit(shrunk("gemma-2b"))
+    assert found.ok and found.checks[0].module > before

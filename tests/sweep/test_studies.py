@@ -1,0 +1,176 @@
+"""Studies end to end: from a YAML and a command line to tables, through Hydra."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import archlab
+from archlab.paths import data_dir
+from archlab.sweep.argv import prepare
+from archlab.sweep.study import load_study, studies
+
+QUIET = ["measure=never", "out=run"]
+
+
+def points(folder, name="points"):
+    return pd.read_parquet(folder / "run" / f"{name}.parquet")
+
+
+@pytest.mark.parametrize("name", studies())
+def test_every_study_is_whole(name):
+    """Names and axes exist, the released shape is among the points, and a CPU has something small to time."""
+    _, study = load_study(name)
+    assert study.question.endswith("?")
+    spec = archlab.load(study.base[0])
+    grid = {key.removeprefix("model."): values for key, values in study.grid.items()}
+    frame = archlab.evaluate(spec, archlab.Workload(new=1024), grid=grid).frame()
+    assert (frame["status"] == "ok").all() and (frame["params"] == archlab.params(spec).total).any()
+    assert study.on_cpu is not None
+
+
+def test_the_default_study(archlab_command, tmp_path):
+    done = archlab_command("sweep", "attention_heads", "--json", *QUIET)
+    assert done.code == 0
+    outcome = json.loads(done.out)
+    assert outcome["rows"] == {"ok": 20} and (tmp_path / outcome["report"]).is_file()
+    frame = points(tmp_path)
+    assert set(frame["workload"]) == {"chat-8k", "long-128k"} and set(frame["hardware"]) == {"h200-sxm", "rtx-4090"}
+    for row in frame.to_dict("records"):
+        kv = int(row["model.attention.n_kv_heads"])
+        spec = archlab.load("gemma-2-9b", {"attention.n_kv_heads": kv, "mlp.d_ff": int(row["d_ff"])})
+        work = archlab.Workload(new=int(row["context"]), logits="last")
+        assert row["is_base"] == (kv == 8)
+        assert row["params"] == archlab.params(spec).total
+        assert abs(row["hold_residual"]) < 0.002
+        assert row["kv_cache_bytes"] == archlab.kv_cache(spec, int(row["context"])).total
+        assert row["flops_prefill"] == archlab.flops(spec, work).total
+        assert row["decode_bound_s"] == pytest.approx(archlab.latency(spec, work.decode(), row["hardware"]).seconds)
+    assert len(points(tmp_path, "layers")) == 5 * 42
+    assert points(tmp_path, "curves")["context"].max() == 131072
+
+
+def test_provenance_is_in_the_run_and_in_each_table(archlab_command, tmp_path):
+    archlab_command("sweep", "window", *QUIET)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())["provenance"]
+    assert facts["command"] == "archlab sweep study=window measure=never out=run"
+    assert facts["archlab"] == archlab.__version__ and len(facts["config_hash"]) == 64
+    for name in ("points", "curves", "layers"):
+        metadata = pq.read_schema(tmp_path / "run" / f"{name}.parquet").metadata
+        assert json.loads(metadata[b"archlab"]) == facts
+
+
+def test_value_axes_are_folded_and_groups_stay_hydras():
+    command = prepare(["-m", "model=gemma-2b,gemma-7b", "model.mlp.d_ff=64,128", "workload.context=8k,32k", "hold=null"])
+    assert "model=gemma-2b,gemma-7b" in command.argv()
+    assert "++grid={model.mlp.d_ff:[64,128],workload.context:[8192,32768]}" in command.argv()
+    assert prepare(["study=window", "model.local.window=64,128"]).settings["grid"] == "++grid={model.local.window:[64,128]}"
+    assert prepare(["study=window", "model.local.window=64"]).settings["grid"] == "++grid={}"
+    assert prepare(["study=window", "hardware=l4"]).settings["hardware"] == "hardware=l4"
+    assert prepare(["study=window"]).run_id == prepare(["study=window", "out=elsewhere"]).run_id
+
+
+def test_an_ad_hoc_sweep(archlab_command, tmp_path):
+    words = ["-m", "model=gemma-2-2b,gemma-3-1b", "model.attention.head_dim=64,128", "hardware=l4,t4", "precision=fp16"]
+    done = archlab_command("sweep", *words, *QUIET)
+    assert done.code == 0
+    frame = points(tmp_path)
+    assert len(frame) == 8 and set(frame["point"]) == {
+        f"{base} head_dim={n}" for base in ("gemma-2-2b", "gemma-3-1b") for n in (64, 128)
+    }
+
+
+def test_a_key_that_no_file_has_is_taken(archlab_command, tmp_path):
+    archlab_command("sweep", "model=gemma-3-1b", "model.attention.softcap=30", "model.local.window=64,128", *QUIET)
+    assert set(points(tmp_path)["point"]) == {f"gemma-3-1b softcap=30 local window={w}" for w in (64, 128)}
+
+
+def test_points_that_fail_are_rows_that_say_why(archlab_command, tmp_path):
+    words = ["model=gemma-2b,gemma-2-9b", "model.attention.n_kv_heads=1,3,many", "hardware=t4", "workload=short-512"]
+    assert archlab_command("sweep", *words, *QUIET).code == 0
+    frame = points(tmp_path)
+    assert set(frame["status"]) == {"failed", "refused"} and len(frame) == 6
+    assert "t4 has no bf16 rate; its matrix products run in fp32, fp16, int8, int4" in set(frame["reason"])
+    assert "prefill_bound_s" not in frame
+    assert archlab_command("sweep", *words, "precision=fp16", "measure=never", "out=run2").code == 0
+    frame = pd.read_parquet(tmp_path / "run2" / "points.parquet").set_index("point")
+    assert frame.loc["gemma-2b n_kv_heads=1", "status"] == "ok"
+    assert "n_heads (8) must be a multiple of n_kv_heads (3)" in frame.loc["gemma-2b n_kv_heads=3", "reason"]
+    assert "n_kv_heads='many' must be a whole number" in frame.loc["gemma-2b n_kv_heads=many", "reason"]
+
+
+def test_a_job_that_cannot_be_does_not_stop_the_others(archlab_command, tmp_path):
+    words = ["model=gemma-2b,gemma-2-9b", "model.local.window=128", "hardware=l4", "workload=short-512"]
+    assert archlab_command("sweep", *words, *QUIET).code == 0
+    frame = points(tmp_path).set_index("base")
+    assert "no layer of the pattern" in frame.loc["gemma-2b", "reason"]
+    assert frame.loc["gemma-2-9b local window=128", "status"] == "ok"
+
+
+def test_a_finished_block_is_not_computed_again(archlab_command, tmp_path, monkeypatch):
+    words = ["sweep", "window", *QUIET]
+    archlab_command(*words)
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
+    monkeypatch.setattr("archlab.sweep.block.block_frame", lambda _: pytest.fail("computed again"))
+    assert archlab_command(*words).code == 0
+    assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
+
+
+def test_a_folder_that_holds_another_run_does_not_mix(archlab_command, tmp_path):
+    archlab_command("sweep", "window", *QUIET)
+    archlab_command("sweep", "head_dim", *QUIET)
+    assert set(points(tmp_path)["base"]) == {"gemma-2-9b"}
+
+
+def test_hydras_own_flags(tmp_path):
+    def run(*words):
+        command = [sys.executable, "-m", "archlab.sweep", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    shown = yaml.safe_load(run("study=attention_heads", "--cfg", "job"))
+    assert shown["model"]["name"] == "gemma-2-9b" and shown["grid"] == {"model.attention.n_kv_heads": [1, 2, 4, 8, 16]}
+    assert "conf" in run("--info", "searchpath")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_of_ones_own(archlab_command, tmp_path):
+    """A YAML in a folder given to Hydra, starting from a shipped model as Hydra files do."""
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "mine.yaml").write_text("defaults: [gemma-3-1b, _self_]\nname: mine\nlocal: {window: 256}\n")
+    assert archlab_command("sweep", "--config-dir", "own", "model=mine", "model.mlp.d_ff=64,128", *QUIET).code == 0
+    frame = points(tmp_path)
+    assert frame["point"].tolist() == ["mine d_ff=64", "mine d_ff=128"] and set(frame["window"]) == {256}
+    own = archlab.load(tmp_path / "own" / "model" / "mine.yaml")
+    assert own.layer("local").residuals[0].block.window == 256
+
+
+def test_a_study_of_ones_own(archlab_command, tmp_path):
+    study = yaml.safe_load((data_dir("sweeps") / "window.yaml").read_text()) | {"base": ["gemma-3-1b"], "hardware": ["l4"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
+    assert archlab_command("sweep", "mine.yaml", *QUIET).code == 0
+    assert set(points(tmp_path)["base"]) == {"gemma-3-1b"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"base": ["gemma-9"]}, "unknown model 'gemma-9'"),
+        ({"hardware": ["h20"]}, "unknown device 'h20'"),
+        ({"workloads": ["chat"]}, "unknown workload 'chat'; did you mean 'chat-8k'?"),
+        ({"grid": {"model.window": [1]}}, "unknown key model.window"),
+        ({"grid": {"model.local.window": 3}}, "must be a table of key: [values]"),
+        ({"hold": "memory"}, "hold='memory' must be params, flops or null"),
+        ({"holds": "params"}, "unknown key holds; did you mean 'hold'?"),
+        ({"on_cpu": {"bases": ["gemma-3-1b"]}}, "unknown key on_cpu.bases"),
+    ],
+)
+def test_a_study_that_cannot_be(change, sentence, archlab_command, tmp_path):
+    study = yaml.safe_load((data_dir("sweeps") / "window.yaml").read_text()) | change
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
+    done = archlab_command("sweep", "mine.yaml", *QUIET)
+    assert done.code == 2 and sentence in done.err and len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
