@@ -133,9 +133,9 @@ def _parts(found: dict[str, Any]) -> str:
     rows = []
     for part, count in found["params_by_part"].items():
         share = count / found["params"]
-        tied = "tied with output" if part == "embedding" and found["tied"] else ""
-        rows.append([f"  {part}", show_count(count), f"{share:.1%}", "#" * round(share * 40), tied])
-    return table(["  part", "parameters", "share", "", ""], rows, left=(0, 3, 4))
+        tied = "  tied with output" if part == "embedding" and found["tied"] else ""
+        rows.append([f"  {part}", show_count(count), f"{share:.1%}", "#" * round(share * 40) + tied])
+    return table(["  part", "parameters", "share", ""], rows, left=(0, 3))
 
 
 def _contexts(found: dict[str, Any]) -> str:
@@ -169,5 +169,5 @@ def comparison(specs: list[ModelSpec]) -> str:
             f"{near['kv_cache_bytes_bf16'] / GIB:.2f}", f"{far['kv_cache_bytes_bf16'] / GIB:.2f}",
             f"{near['flops_per_token'] / 1e9:.1f}",
         ])  # fmt: skip
-    head = ["model", "params", "GiB", "layers", "window", "heads", "KV 8k", "KV 128k", "GFLOP/tok"]
-    return table(head, rows) + "\n" + dim("GiB: weights in bf16; KV: cache in bf16, GiB, batch 1; GFLOP/token at 8k")
+    head = ["model", "params", "GiB", "layers", "window", "heads", "KV 8k", "KV128k", "GFLOP"]
+    return table(head, rows) + "\n" + dim("GiB: weights, bf16; KV: cache in GiB, bf16, batch 1; GFLOP: a token at 8k")

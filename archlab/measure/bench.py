@@ -20,7 +20,7 @@ from archlab.measure.capacity import refuse_unless_fits
 from archlab.measure.devices import DTYPES, device_name, find_device, find_dtype, release
 from archlab.measure.provenance import config_hash, gpu_state, provenance
 from archlab.measure.records import Record
-from archlab.measure.rooflines import Rooflines, measure_rooflines
+from archlab.measure.rooflines import Rooflines, measure_again, measure_rooflines
 from archlab.measure.stats import summarize
 from archlab.measure.timing import Sampler
 from archlab.nn.build import build
@@ -47,8 +47,8 @@ def run(
     """Builds the model and times one phase for about `seconds`: prefill (work.new == work.context) or decode (new 1).
 
     The device is the GPU if there is one, the format bf16 there and fp32 on a CPU, unless told. The device's rates are
-    measured first (about 2 s) unless given. Raises ArchlabError for another kind of workload and for what would not
-    fit in memory; what runs out of memory all the same is a record with status "failed".
+    measured first and last (about 2 s each) unless given. Raises ArchlabError for another kind of workload and for
+    what would not fit in memory; what runs out of memory all the same is a record with status "failed".
     """
     return run_all(spec, [work], device, dtype, seconds, seed, rooflines)[0]
 
@@ -75,7 +75,10 @@ def run_all(
         reason = sentence(problem)
         return [untimed(spec, work, where, kind, seed, rates, "failed", reason) for work in works]
     with bench:
-        return [bench.run(work, seconds) for work in works]
+        trials = [bench.timed(work, seconds) for work in works]
+        if rooflines is None:
+            bench.rooflines = measure_again(rates, where)
+        return [trial.record() for trial in trials]
 
 
 class Bench:
@@ -110,10 +113,15 @@ class Bench:
 
     def run(self, work: Workload, seconds: float = 2.0) -> Record:
         """Times one phase for about `seconds`. Raises ArchlabError as `trial` does."""
+        return self.timed(work, seconds).record()
+
+    def timed(self, work: Workload, seconds: float) -> Trial:
+        """A trial that has been warmed up and sampled, its cache freed."""
         trial = self.trial(work)
         trial.warm_up(WARMUP_S[self.device.type])
         trial.sample(seconds, AT_LEAST[self.device.type])
-        return trial.record()
+        trial.free()
+        return trial
 
 
 def _experiment(method: Callable[Concatenate[Trial, P], None]) -> Callable[Concatenate[Trial, P], None]:
@@ -155,13 +163,15 @@ class Trial:
 
     @_experiment
     def warm_up(self, seconds: float) -> None:
-        """Allocates, checks once that logits are finite (every repetition is the same), and repeats by the clock."""
+        """Allocates, repeats by the clock, and checks logits the first time: every repetition is the same."""
         if self.cache is None:
             self._prepare()
-            if not torch.isfinite(self.step()).all():
-                raise ArchlabError("logits are not finite, so the timing would not be of a working model")
-        self.sampler.warm_up(seconds)
+        self.sampler.warm_up(seconds, self._checked_step)
         self.gpu_state = gpu_state(self.bench.device)
+
+    def _checked_step(self) -> None:
+        if not torch.isfinite(self.step()).all():
+            raise ArchlabError("logits are not finite, so the timing would not be of a working model")
 
     @_experiment
     def sample(self, seconds: float, at_least: int = 1) -> None:

@@ -2,8 +2,9 @@
 
     for row in measure_points([("K=1", spec), ...], ["short-512"], budget_seconds=45): ...
 
-Models are built side by side where memory allows, and their phases take turns (A B C A B C): a machine that slows down
-slows all of them, not the last one. What cannot fit the memory or the time is said so before it is built.
+Models are built side by side where memory allows and take turns at each workload (A B C A B C): a machine that slows
+down slows all of them, not the last one. What cannot fit the memory or the time is said so before it is built, and
+where the time turns out too short, the cheap phases are the ones that are measured.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from archlab.measure.capacity import need, refuse_unless_fits
 from archlab.measure.devices import available_bytes, find_device, find_dtype
 from archlab.measure.provenance import config_hash
 from archlab.measure.records import Record, append_record
-from archlab.measure.rooflines import Rooflines, measure_rooflines
+from archlab.measure.rooflines import Rooflines, measure_again, measure_rooflines
 from archlab.spec import ModelSpec, Workload
 
 PHASES = ("prefill", "decode")
@@ -68,12 +69,17 @@ class Session:
     rooflines: Rooflines
     seed: int = 0
     seconds: float = 3.0  # a trial
-    deadline: float = field(default_factory=lambda: float("inf"))  # on the clock of time.perf_counter
+    deadline: float = float("inf")  # on the clock of time.perf_counter
+    recheck: bool = False  # measure the rates again after each group, and keep the better
 
     @property
     def left_s(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - time.perf_counter()
+
+    def bound_s(self, task: Task) -> float:
+        """Seconds that one repetition takes at least, at the session's rates."""
+        return latency(task.spec, task.work, self.rooflines.hardware(), self.dtype).seconds
 
     def untimed(self, task: Task, status: str, reason: str) -> Record:
         """The record of a task that has no times."""
@@ -85,7 +91,7 @@ class Session:
             refuse_unless_fits(task.spec, task.work, self.dtype, self.device)
         except ArchlabError as problem:
             return str(problem)
-        at_best = latency(task.spec, task.work, self.rooflines.hardware(), self.dtype).seconds
+        at_best = self.bound_s(task)
         if at_best * (LEAST + 2) > self.left_s:
             left = f"{max(self.left_s, 0):.3g} s of the time budget are left"
             return f"one repetition takes at least {at_best:.3g} s, and {left}"
@@ -108,7 +114,7 @@ def measure_points(
 
     points: (label, spec). workloads: names of conf/workload, or (name, Workload). `seconds` caps one trial's sampling.
     raw: a file of JSON lines that gets each whole record, samples and provenance included. A point that does not fit
-    has status "skipped" and the reason. The device's rates are measured first (about 2 s) unless given.
+    has status "skipped" and the reason. The device's rates are measured first and last (about 2 s each) unless given.
     """
     start = time.perf_counter()
     where = find_device(device)
@@ -116,7 +122,9 @@ def measure_points(
     named = [w if isinstance(w, tuple) else (w, load_workload(w)) for w in workloads]
     tasks = [task for label, spec in points for task in tasks_of(label, spec, named, phases)]
     rates = rooflines or measure_rooflines(where, kind)
-    session = Session(where, kind, rates, seed, seconds, start + budget_seconds)
+    recheck = rooflines is None
+    deadline = start + budget_seconds - (rates.seconds if recheck else 0)
+    session = Session(where, kind, rates, seed, seconds, deadline, recheck)
     for task, record in measure_tasks(tasks, session):
         if raw is not None:
             append_record(raw, {"point": task.label, "workload": task.workload, **record.as_dict()})
@@ -170,9 +178,9 @@ def _groups(tasks: Iterable[Task], session: Session) -> Iterator[list[list[Task]
 
 
 def _bytes(tasks: Sequence[Task], session: Session) -> int:
-    """Weights once, the caches of all phases, the widest workspace."""
+    """Weights, and the largest cache and workspace: phases of one workload after another."""
     needs = [need(t.spec, t.work, session.dtype, session.device) for t in tasks]
-    return needs[0].weights + sum(n.cache for n in needs) + max(n.workspace for n in needs)
+    return needs[0].weights + max(n.cache + n.workspace for n in needs)
 
 
 def _measure_group(group: Sequence[Sequence[Task]], session: Session) -> Iterator[tuple[Task, Record]]:
@@ -187,14 +195,36 @@ def _measure_group(group: Sequence[Sequence[Task]], session: Session) -> Iterato
                 yield from ((task, session.untimed(task, "failed", sentence(problem))) for task in tasks)
             else:
                 started += [(task, Trial(bench, task.work)) for task in tasks]
-        _take_turns([trial for _, trial in started], session)
+        _cheapest_first(started, session)
+        if session.recheck:
+            session = _recheck(session, [trial.bench for _, trial in started])
         for task, trial in started:
             yield task, _result(task, trial, session)
 
 
+def _recheck(session: Session, benches: Iterable[Bench]) -> Session:
+    """The session with rates that were measured again beside the models."""
+    rates = measure_again(session.rooflines, session.device)
+    for bench in benches:
+        bench.rooflines = rates
+    return replace(session, rooflines=rates)
+
+
+def _cheapest_first(started: Sequence[tuple[Task, Trial]], session: Session) -> None:
+    """Workload by workload, the one of least bound first: what time is short for is the dearest, not everything."""
+    sets: dict[Workload, list[Trial]] = {}
+    for task, trial in sorted(started, key=lambda pair: session.bound_s(pair[0])):
+        sets.setdefault(task.work, []).append(trial)
+    for done, trials in enumerate(sets.values()):
+        share = session.left_s / (len(sets) - done)
+        _take_turns(trials, replace(session, deadline=time.perf_counter() + share))
+        for trial in trials:
+            trial.free()
+
+
 def _take_turns(trials: Sequence[Trial], session: Session) -> None:
     """Warms each trial up, then samples them in bursts, one after the other, until all have enough or time is up."""
-    warmup = min(WARMUP_S[session.device.type], session.left_s / (4 * max(len(trials), 1)))
+    warmup = min(WARMUP_S[session.device.type], session.left_s / (4 * len(trials)))
     for trial in trials:
         if session.left_s > 0:
             trial.warm_up(warmup)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -52,8 +53,11 @@ def now() -> str:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Code, versions and device. What `gpu_state` says belongs to a moment, and is added by who times."""
-    return {"utc": now(), **_constant(device)}
+    """Code, versions and device. What `gpu_state` says belongs to a moment, and is added by who times.
+
+    `load_1min` is the system's load average: well above the threads used, other programs took part in the timing.
+    """
+    return {"utc": now(), "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None, **_constant(device)}
 
 
 @lru_cache(maxsize=8)
@@ -122,7 +126,8 @@ def gpu_state(device: torch.device) -> dict[str, str] | None:
         return None
     import torch
 
-    identity = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    identity = f"--id={device.index or 0}" if uuid is None else f"--id=GPU-{uuid}"
     for throttle in THROTTLE:
         names = ("driver_version", *GPU_STATE, throttle)
         line = _output("nvidia-smi", identity, f"--query-gpu={','.join(names)}", "--format=csv,noheader")

@@ -54,7 +54,7 @@ QUICK = (
 
 CPU = (
     Study("gemma-3-270m", "attention.n_kv_heads", (1, 2, 4), prefill=(512,), decode=(512,)),
-    Study("gemma-3-270m", "local.window", (512, 128), prefill=(1024,), decode=(1024,)),
+    Study("gemma-3-270m", "local.window", (512, 128), prefill=(512,), decode=(512,)),
 )
 
 GPU = (

@@ -29,7 +29,7 @@ from archlab.measure.studies import Study, studies_for
 from archlab.units import show_seconds
 
 SECTIONS = ("rooflines", "checks", "latency", "memory")
-TRIAL_S = {True: 0.2, False: 3.0}
+TRIAL_S = {True: 0.2, False: 2.0}
 """Seconds of sampling a trial, quick or not."""
 
 Say = Callable[[str], None]
@@ -179,7 +179,7 @@ def _latency(suite: Suite, studies: Sequence[Study], sections: Sequence[str]) ->
     origin = provenance(suite.device) | {"gpu_state": gpu_state(suite.device)}
     news = f"read {rates.read_bytes_per_s / 1e9:,.0f} GB/s, matmul {rates.matmul_flops_per_s / 1e12:,.3g} TFLOP/s"
     suite.keep("rooflines", roof, {**rates.as_dict(), "status": "ok", "provenance": origin}, news)
-    session = Session(suite.device, suite.dtype, rates, suite.seed, TRIAL_S[suite.quick], suite.deadline)
+    session = Session(suite.device, suite.dtype, rates, suite.seed, TRIAL_S[suite.quick], suite.deadline, recheck=True)
     for tasks in pending:
         for task, record in measure_tasks(tasks, session):
             _keep_latency(suite, task, record)

@@ -57,11 +57,15 @@ class Sampler:
         """So many samples that more would only cost memory."""
         return len(self.samples) >= MOST_SAMPLES
 
-    def warm_up(self, seconds: float) -> None:
-        """Repeats for `seconds`, at least once, and settles how many repetitions make a sample."""
-        start, last, done = time.perf_counter(), 0.0, 0
-        while not done or time.perf_counter() - start < seconds:
-            last, done = self._clock(self.step, 1), done + 1
+    def warm_up(self, seconds: float, first: Step | None = None) -> None:
+        """Repeats for `seconds`, at least once, and settles how many repetitions make a sample.
+
+        `first` stands in for the step once: a step that also checks what it gives.
+        """
+        start = time.perf_counter()
+        last = self._clock(first or self.step, 1)
+        while time.perf_counter() - start < seconds:
+            last = self._clock(self.step, 1)
         self.warmup_s += time.perf_counter() - start
         self.repetitions = max(1, math.ceil(self._batch_s / max(last, 1e-9)))
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from archlab import units
 from archlab.report import metrics, words
 from archlab.report.load import Axis
 from archlab.report.metrics import Metric
-from archlab.report.parts import BOUND, Finding
+from archlab.report.parts import BOUND, CALCULATED, Finding
 from archlab.report.points import Cast, Point, axis_rank
 
 CLEAR = 1.05
@@ -76,9 +77,13 @@ def _decode(cast: Cast) -> Metric | None:
 
 
 def _candidates(cast: Cast) -> list[Metric]:
-    """What a heading may be about, the most wanted first."""
+    """What a heading may be about: the cache if it changes, else what changes most."""
     work = [m for m in metrics.flops(cast.run, "decode") if m.at["workload"] == metrics.longest(cast.run)]
-    return [m for m in (_cache(cast), _decode(cast), metrics.PARAMS, *work) if m and m.known(cast.run, cast.ok)]
+    known = [m for m in (_cache(cast), _decode(cast), metrics.PARAMS, *work) if m and m.known(cast.run, cast.ok)]
+    ratios = {m.key: max((s.ratio for s in _by_base(cast, m) if s), default=1.0) for m in known}
+    if known and known[0].column == "kv_cache_bytes" and ratios[known[0].key] >= CLEAR:
+        return known
+    return sorted(known, key=lambda m: -ratios[m.key])
 
 
 # ---------------------------------------------------------------- the heading
@@ -105,25 +110,25 @@ def _alone(cast: Cast) -> str:
 
 def _amount(metric: Metric, value: float) -> str:
     """'2.71 GiB of KV cache at 128k tokens', '9.24 B parameters', 'at least 4.3 ms for a decode step at ...'."""
-    if metric.tag == BOUND:
-        return f"at least {metric.say(value)} for a {metric.noun} {metric.where}"
-    joint = " of " if metric.column == "kv_cache_bytes" else " "
-    name = metric.noun
-    return f"{metric.say(value)}{joint}{name} {metric.where}".strip()
+    if metric is metrics.PARAMS:
+        return f"{metric.say(value)} parameters"
+    least, joint = ("at least ", "for a") if metric.tag == BOUND else ("", "of" if metric.scale is words.gib else "for a")
+    name = metric.name if metric.scale is words.gib else metric.name.lower()
+    return f"{least}{metric.say(value)} {joint} {name} {metric.where}".strip()
 
 
 def _study(cast: Cast) -> str:
-    candidates = _candidates(cast)
-    bases = list(dict.fromkeys(p.base for p in cast.ok))
-    found = [m for m in candidates if any(s and s.ratio >= CLEAR for s in _by_base(cast, m, bases))]
-    if not found:
+    metric = _candidates(cast)[0]
+    spreads = [s for s in _by_base(cast, metric) if s]
+    if max(s.ratio for s in spreads) < CLEAR:
         return f"{_turned(cast)} changes neither cache nor time nor size by more than {words.percent(CLEAR - 1)}"
-    first = spread(cast, found[0])
-    return _one_base(cast, first) if len(bases) == 1 and first else _many_bases(cast, found[0], bases)
+    return _one_base(cast, spreads[0]) if len(spreads) == 1 else _many_bases(cast, metric, spreads)
 
 
-def _by_base(cast: Cast, metric: Metric, bases: Sequence[str]) -> list[Spread | None]:
-    return [spread(cast, metric, [p for p in cast.ok if p.base == b]) for b in bases]
+def _by_base(cast: Cast, metric: Metric) -> list[Spread | None]:
+    """The spread over the points of each base; a comparison has one spread over all."""
+    bases = dict.fromkeys(p.base for p in cast.ok) if cast.run.is_study else [None]
+    return [spread(cast, metric, [p for p in cast.ok if b in (p.base, None)]) for b in bases]
 
 
 def _turned(cast: Cast) -> str:
@@ -157,8 +162,7 @@ def _aside(cast: Cast) -> list[str]:
 
 def _change(of: Spread, start: Point, end: Point, whose: str = "") -> str:
     a, b = of.values[start], of.values[end]
-    name = f"bound on a {of.metric.noun}" if of.metric.tag == BOUND else of.metric.noun
-    title = f"{name}{whose} {of.metric.where}".strip()
+    title = f"{of.metric.noun}{whose} {of.metric.where}".strip()
     plural = of.metric is metrics.PARAMS
     if max(a, b) < min(a, b) * 1.005:
         return f"{title} {'stay' if plural else 'stays'} at {of.metric.say(b)}"
@@ -182,20 +186,23 @@ def _instead(cast: Cast, end: Point, start: Point) -> str:
     return words.listing(said) or end.short
 
 
-def _many_bases(cast: Cast, metric: Metric, bases: Sequence[str]) -> str:
-    """'The least KV cache at 128k tokens is 8.0 times smaller than released for A (window 512) and ...'."""
-    found = [s for s in _by_base(cast, metric, bases) if s]
-    gains = [(s, s.values[s.released or s.most] / s.values[s.least]) for s in found if s.values[s.least]]
-    gains = sorted(gains, key=lambda g: -g[1])
+def _many_bases(cast: Cast, metric: Metric, spreads: Sequence[Spread]) -> str:
+    """'With window 512, the KV cache at 128k tokens is 4.2 times smaller than released for A and 26 % smaller for B'."""
+    gains = _gains(spreads)
+    best = {tuple(s.least.values.items()) for s, _ in gains[:2]}
+    start = f"With {_axes_of(cast, gains[0][0].least)}, the" if len(best) == 1 else "The"
     against = "released" if all(s.released for s, _ in gains) else "the largest"
-    name = metric.noun
-    name = f"bound on a {name}" if metric.tag == BOUND else name
-    said = [
-        f"{words.times(g)} times below {against} for {s.least.base} ({_axes_of(cast, s.least)})" for s, g in gains[:2]
-    ]
+    can, is_ = ("", "are" if metric is metrics.PARAMS else "is") if len(best) == 1 else ("can ", "be")
+    said = [f"{words.less(g, metric.less)} for {s.least.base}" for s, g in gains[:2]]
+    said[0] = said[0].replace(" for ", f" than {against} for ", 1)
     more = f", and less so for {words.some(len(gains) - 2, 'other')}" if len(gains) > 2 else ""
-    verb = "are" if metric is metrics.PARAMS else "is"
-    return f"The least {name} {metric.where} {verb} ".replace("  ", " ") + words.listing(said) + more
+    return f"{start} {metric.noun} {metric.where} {can}{is_} ".replace("  ", " ") + words.listing(said) + more
+
+
+def _gains(spreads: Sequence[Spread]) -> list[tuple[Spread, float]]:
+    """(spread of a base, released over least), the greatest gain first."""
+    found = [(s, s.values[s.released or s.most] / s.values[s.least]) for s in spreads if s.values[s.least]]
+    return sorted(found, key=lambda gain: -gain[1])
 
 
 def _axes_of(cast: Cast, point: Point) -> str:
@@ -209,13 +216,13 @@ def _comparison(cast: Cast) -> str:
     pair = _alike(cast, of)
     if pair:
         small, large, ratio = pair
-        name = metric.noun
-        return (f"{sentence_where(metric)}the {name} of {small.base} is {words.times(ratio)} times smaller than that of "
-                f"{large.base}, a model of its size")  # fmt: skip
+        start = words.sentence(metric.where) + " the" if metric.where else "The"
+        size = words.less(ratio, metric.less)
+        return f"{start} {metric.noun} of {small.base} is {size} than that of {large.base}, a model of its size"
     if of.ratio < CLEAR:
         return f"All {len(of.values)} models need the same: {_amount(metric, of.values[of.least])}"
-    return (f"{of.most.base} needs {_amount(metric, of.values[of.most])}, {words.times(of.ratio)} times as much as "
-            f"{of.least.base}")  # fmt: skip
+    least, most = of.least.base, of.most.base
+    return f"{most} needs {_amount(metric, of.values[of.most])}, {words.times(of.ratio)} times as much as {least}"
 
 
 def sentence_where(metric: Metric) -> str:
@@ -298,40 +305,72 @@ def _conditions(cast: Cast) -> str:
 
 
 def findings(cast: Cast) -> tuple[Finding, ...]:
-    """Three numbers: the cache, a decode step's bound, the parameters; what the run lacks is left out."""
+    """Three numbers: the cache, a decode step's bound, and the parameters or what fits; what the run lacks is left out."""
     if not cast.ok:
         return ()
-    first = None if cast.run.is_study else _growth(cast)
-    cache = spread(cast, _cache(cast))
-    cards = [first or (_finding(cast, cache) if cache else None)]
-    cards += [_finding(cast, of) for of in (spread(cast, _decode(cast)), spread(cast, metrics.PARAMS)) if of]
-    if len(cards) < 3:
-        work = [m for m in metrics.flops(cast.run, "decode") if m.at["workload"] == metrics.longest(cast.run)]
-        cards += [_finding(cast, of) for of in (spread(cast, m) for m in work) if of]
-    return tuple(c for c in cards if c)
+    work = [m for m in metrics.flops(cast.run, "decode") if m.at["workload"] == metrics.longest(cast.run)]
+    wanted = [_cache(cast), _decode(cast) or next(iter(work), None), metrics.PARAMS]
+    cards = [_about(cast, m) for m in wanted if m and m.known(cast.run, cast.ok)]
+    growth = None if cast.run.is_study else _growth(cast)
+    sizes = [s for s in _by_base(cast, metrics.PARAMS) if s]
+    room = None if cast.run.is_study and any(s.ratio >= CLEAR for s in sizes) else _room(cast)
+    return ((growth,) if growth else tuple(cards[:1])) + tuple(cards[1:2]) + ((room,) if room else tuple(cards[2:]))
+
+
+def _about(cast: Cast, metric: Metric) -> Finding:
+    """One metric: the least against the released and the largest; the gains where a study has several bases."""
+    spreads = [s for s in _by_base(cast, metric) if s]
+    of = spread(cast, metric)
+    assert of is not None
+    return _finding(cast, of) if len(spreads) == 1 else _gain(cast, metric, spreads)
+
+
+def _gain(cast: Cast, metric: Metric, spreads: Sequence[Spread]) -> Finding:
+    """'4.2 times smaller than released is the KV cache of gemma-2-9b at 128k tokens with window 512: ...'."""
+    gains = _gains(spreads)
+    best, ratio = gains[0]
+    if ratio < 1.005:
+        text = escape(f"is all that {_turned(cast)} can take off the {metric.noun} {metric.where}".strip() + ".")
+        return Finding("0", "%", text, metric.tag)
+    number, _, unit = words.less(ratio, metric.less).partition(" ")
+    start = best.released or best.most
+    verb = "are" if metric is metrics.PARAMS else "is"
+    text = escape(f"than {'released' if best.released else 'the largest'} {verb} the {metric.noun} ")
+    text += escape("of ") + _strong(best.least.base) + escape(f" {metric.where} with ".replace("  ", " "))
+    text += _strong(_axes_of(cast, best.least))
+    text += escape(f": {best.say(best.least)}, not {best.say(start)}")
+    rest = [f"{s.least.base} {words.less(g, metric.less)}" for s, g in gains[1:4]]
+    return Finding(number, unit, text + escape("; ".join(["", *rest]) + "."), metric.tag)
 
 
 def _strong(text: str) -> Markup:
     return Markup("<strong>{}</strong>").format(text)
 
 
-def _what(metric: Metric) -> str:
+def _what(metric: Metric, whose: Markup) -> Markup:
+    """'is the KV cache with n_kv_heads 1 at 128k tokens', the point in bold."""
     if metric.tag == BOUND:
-        return f"is the least a {metric.noun} {metric.where} can take"
-    name = metric.noun
-    return f"{'are the' if metric is metrics.PARAMS else 'is the'} {name} {metric.where}".strip()
+        return escape(f"is the least that a {metric.name.lower()} ") + whose + escape(f" can take {metric.where}")
+    verb = "are the" if metric is metrics.PARAMS else "is the"
+    return escape(f"{verb} {metric.noun} ") + whose + escape(f" {metric.where}" if metric.where else "")
 
 
 def _finding(cast: Cast, of: Spread) -> Finding:
     """The least, then the released and the largest where they are others."""
     number, unit = words.split(of.say(of.least))
-    text = escape(_what(of.metric))
-    if len(of.values) == 1:
-        return Finding(number, unit, text + escape(" of ") + _strong(of.least.tag) + ".", of.metric.tag)
-    if of.ratio < 1.005:
+    joint = "with " if cast.run.axes else "of "
+    text = _what(of.metric, escape(joint) + _strong(of.least.short))
+    if len(of.values) > 1 and of.ratio < 1.005:
         same = "the same" if of.ratio == 1 else f"within {words.percent(of.ratio - 1)}"
-        return Finding(number, unit, text + escape(f", {same} at all {len(of.values)} points."), of.metric.tag)
-    text += escape(" with " if cast.run.is_study else " of ") + _strong(of.least.short)
+        text += escape(f", {same} at all {len(of.values)} points")
+    elif len(of.values) > 1:
+        text += _against(of)
+    return Finding(number, unit, text + escape("."), of.metric.tag)
+
+
+def _against(of: Spread) -> Markup:
+    """'; released: 21.66 GiB; the most: n_kv_heads 16, 43.31 GiB'."""
+    text = Markup("")
     released = of.released if len({p.base for p in of.values}) == 1 else None
     if released is of.least:
         text += escape(", the released shape")
@@ -339,7 +378,29 @@ def _finding(cast: Cast, of: Spread) -> Finding:
         text += escape(f"; released: {of.say(released)}")
     if of.most is not released:
         text += escape("; the most: ") + _strong(of.most.tag) + escape(f", {of.say(of.most)}")
-    return Finding(number, unit, text + escape("."), of.metric.tag)
+    return text
+
+
+def _room(cast: Cast) -> Finding | None:
+    """How many points leave room on the smallest device that not all of them fill, or that not all fit."""
+    run, reach = cast.run, metrics.longest(cast.run)
+    at = {"workload": reach, "precision": next(iter(metrics.precisions(run)), None)}
+    parts = {p: [run.value(p.name, c, **at) for c in ("weights_bytes", "kv_cache_bytes")] for p in cast.ok}
+    needs = {p: sum(found) for p, found in parts.items() if None not in found}
+    known = sorted((d["memory_bytes"], name) for name, d in run.meta["hardware"].items() if d.get("memory_bytes"))
+    for memory, name in known:
+        inside = [p for p in needs if needs[p] <= memory]
+        if 0 < len(inside) < len(needs):
+            where = f"at {metrics.work_words(run, reach)} within the {units.show_gib(memory)} of"
+            text = escape(f"keep weights and KV cache {where} {metrics.device_title(run, name)}, activations aside: ")
+            return Finding(str(len(inside)), f"of {len(needs)}", text + _strong(_few(inside)) + escape("."), CALCULATED)
+    return None
+
+
+def _few(points: Sequence[Point]) -> str:
+    """All names, or four and how many more."""
+    more = [f"{len(points) - 4} more"] if len(points) > 5 else []
+    return words.listing([p.tag for p in (points[:4] if more else points)] + more)
 
 
 def _growth(cast: Cast) -> Finding | None:

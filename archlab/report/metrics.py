@@ -23,6 +23,8 @@ class Metric:
     scale: words.Scaler
     tag: str = CALCULATED
     at: Mapping[str, str | None] = field(default_factory=dict)
+    said: str = ""  # the name inside a sentence, where that is another
+    less: str = "smaller"
 
     def of(self, run: Run, point: Point) -> Any:
         """The number of a point, None where there is none."""
@@ -41,8 +43,8 @@ class Metric:
 
     @property
     def noun(self) -> str:
-        """The name inside a sentence: 'KV cache', 'decode step'."""
-        return self.name if self.name[:2].isupper() else self.name.lower()
+        """The name inside a sentence: 'KV cache', 'bound on a decode step'."""
+        return self.said or self.name
 
     @property
     def title(self) -> str:
@@ -108,10 +110,10 @@ def kv_cache(run: Run) -> list[Metric]:
 
 def bounds(run: Run, phase: str) -> list[Metric]:
     """The bound on a phase, `decode` or `prefill`, at each device and workload."""
-    name = {"decode": "Decode step", "prefill": "Prefill"}[phase]
+    name, said = {"decode": ("Decode step", "bound on a decode step"), "prefill": ("Prefill", "bound on a prefill")}[phase]
     return [
         Metric(f"{phase}_bound_s", name, f"at {work_words(run, w)} on {device_title(run, h)}{_in_precision(run, p)}",
-               words.seconds, BOUND, {"workload": w, "hardware": h, "precision": p})
+               words.seconds, BOUND, {"workload": w, "hardware": h, "precision": p}, said, "lower")
         for h in devices(run) for p in precisions(run) for w in by_reach(run)
     ]  # fmt: skip
 
@@ -123,19 +125,20 @@ def weights(run: Run) -> list[Metric]:
 
 def flops(run: Run, phase: str) -> list[Metric]:
     """The FLOPs of a phase at each workload."""
-    name = {"decode": "Decode step", "prefill": "Prefill"}[phase]
+    name, said = {"decode": ("Decode step", "work of a decode step"), "prefill": ("Prefill", "work of a prefill")}[phase]
     return [
-        Metric(f"flops_{phase}", name, f"at {work_words(run, w)}", words.flop, at={"workload": w})
+        Metric(f"flops_{phase}", name, f"at {work_words(run, w)}", words.flop, at={"workload": w}, said=said)
         for w in by_reach(run)
     ]
 
 
 def when(run: Run, metric: Metric) -> str:
-    """'8k tokens', with the precision where the run has more than one."""
-    return work_words(run, metric.at.get("workload")) + _in_precision(run, metric.at.get("precision") or "")
+    """'at 8k', with the precision where the run has more than one."""
+    reach = work_words(run, metric.at.get("workload")).removesuffix(" tokens")
+    return f"at {reach}" + _in_precision(run, metric.at.get("precision") or "")
 
 
-PARAMS = Metric("params", "Parameters", "", words.count)
+PARAMS = Metric("params", "Parameters", "", words.count, said="parameters", less="fewer")
 D_FF = Metric("d_ff", "d_ff", "", words.plain)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from archlab.errors import ArchlabError
 from archlab.report import findings, palette, words
@@ -72,8 +72,18 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["groupby_run"] = _runs
+    environment.filters |= {"groupby_run": _runs, "unbroken": _unbroken}
     return environment
+
+
+def _unbroken(text: str) -> Markup:
+    """Words with a hyphen, as names of models are, are not broken at it."""
+    words_ = (escape(w) for w in text.split(" "))
+    return Markup(" ").join(Markup('<span class="nb">{}</span>').format(w) if _breaks(w) else w for w in words_)
+
+
+def _breaks(word: str) -> bool:
+    return "-" in word and len(word) < 32 and "<" not in word
 
 
 def _runs(items: Sequence[Any], attribute: str) -> list[tuple[Any, list[Any]]]:

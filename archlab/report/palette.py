@@ -50,11 +50,11 @@ class Look:
     symbol: str
 
 
-def look(group: int, shade: float) -> Look:
-    """The look of a place (0 to 1) in a group."""
-    line = _along(RAMPS[group % len(RAMPS)], shade)
+def look(hue: int, dash: int, shade: float) -> Look:
+    """The look of a place (0 to 1) on a ramp: the marker repeats the hue, the dash may say something of its own."""
+    line = _along(RAMPS[hue % len(RAMPS)], shade)
     text = (readable(line[0], CHROME["card"][0]), readable(line[1], CHROME["card"][1]))
-    return Look(line, text, DASHES[group % len(DASHES)], SYMBOLS[group % len(SYMBOLS)])
+    return Look(line, text, DASHES[dash % len(DASHES)], SYMBOLS[hue % len(SYMBOLS)])
 
 
 def part(name: str) -> Pair:

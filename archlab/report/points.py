@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from archlab.report import words
-from archlab.report.load import Record, Run
+from archlab.report.load import Axis, Record, Run
 from archlab.report.palette import Look, look
 
 FEW = 10
@@ -37,6 +37,11 @@ class Point:
         return self.status == "ok"
 
     @property
+    def note(self) -> str:
+        """What a reader should see beside its name: released, refused, failed, or nothing."""
+        return "released" if self.released else "" if self.ok else self.status
+
+    @property
     def key(self) -> str:
         """What names it inside the page."""
         return f"p{self.index}"
@@ -51,6 +56,8 @@ class Facet:
     key: str
     points: tuple[int, ...]
     look: Look | None
+    colour: str  # of the sample, a variable of the style sheet
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,57 +84,79 @@ class Cast:
     def facets(self) -> tuple[Facet, ...]:
         """The filter: a pill a point while they are few, else one for each base and each value of an axis."""
         if len(self.all) <= FEW:
-            return tuple(Facet(p.short, "", p.short, (p.index,), p.look) for p in self.all)
+            return tuple(Facet(p.tag, "", p.tag, (p.index,), p.look, f"point-{p.index}", p.note) for p in self.all)
         return tuple(_shared_facets(self))
 
 
 def cast(run: Run) -> Cast:
     """Names and looks of all points of a run."""
     firsts = {name: rows[0] for name, rows in run.rows.items()}
-    ramp = max(run.axes, key=lambda a: len(a.values), default=None)  # the axis that lightness shows
-    groups = {name: _group(run, row, ramp.key if ramp else "") for name, row in firsts.items()}
-    order = list(dict.fromkeys(groups.values()))
-    shades = {g: sorted((n for n in firsts if groups[n] == g), key=lambda n: _rank(run, n, ramp)) for g in order}
+    ramp = main_axis(run)
+    groups = {name: _group(run, row, ramp) for name, row in firsts.items()}
+    hues, dashes = (_last_first(key(run, row, ramp) for row in firsts.values()) for key in (_hue, _dash))
     points = []
     for i, (name, row) in enumerate(firsts.items()):
-        mates = shades[groups[name]]
+        mates = sorted((n for n in firsts if groups[n] == groups[name]), key=lambda n: _rank(run, n, ramp))
         shade = mates.index(name) / (len(mates) - 1) if len(mates) > 1 else 0.66
-        drawn = look(len(order) - 1 - order.index(groups[name]), shade)
+        drawn = look(hues[_hue(run, row, ramp)], dashes[_dash(run, row, ramp)], shade)
         points.append(_point(run, i, name, row, groups[name], drawn))
     return Cast(run, tuple(points))
+
+
+def main_axis(run: Run) -> Axis | None:
+    """The axis with the most values: lightness shows it, and the effect is drawn against it."""
+    return max(run.axes, key=lambda a: len(a.values), default=None)
+
+
+def _last_first(keys: Iterable[Hashable]) -> dict[Hashable, int]:
+    """Key -> its number, the last one 0: the newest family or the last base wears the first look, solid blue."""
+    order = list(dict.fromkeys(keys))
+    return {key: len(order) - 1 - i for i, key in enumerate(order)}
 
 
 def _point(run: Run, index: int, name: str, row: Record, group: str, drawn: Look) -> Point:
     rows = run.rows[name]
     ok = any(r["status"] == "ok" for r in rows)
     values = {axis.key: row[axis.key] for axis in run.axes}
-    many = len({r[0]["base"] for r in run.rows.values()}) > 1
-    base = [row["base"]] if many else []
+    base = [row["base"]] if many_bases(run) else []
     said = [f"{a.label} {words.axis_value(values[a.key])}" for a in run.axes]
-    bare = [words.axis_value(values[a.key]) for a in run.axes]
+    tag = _tag(run, base, list(values.values()), said)
     return Point(
-        index, name, row["base"],
-        short=" ".join([*base, ", ".join(said)]) if run.axes else name,
-        tag=" · ".join([*base, *bare]) if many or len(run.axes) > 1 else _lone(said, bare, name),
-        released=run.is_study and bool(row.get("is_base")),
-        status="ok" if ok else row["status"], reason=None if ok else row.get("reason"),
-        values=values, group=group, look=drawn,
+        index, name, row["base"], short=" ".join([*base, ", ".join(said)]) if run.axes else name, tag=tag or name,
+        released=run.is_study and bool(row.get("is_base")), status="ok" if ok else row["status"],
+        reason=None if ok else row.get("reason"), values=values, group=group, look=drawn,
     )  # fmt: skip
 
 
-def _lone(said: list[str], bare: list[str], name: str) -> str:
-    """The label of the only axis: its value alone where that is a word."""
-    if not said:
-        return name
-    return bare[0] if not bare[0][:1].isdigit() else said[0]
+def many_bases(run: Run) -> bool:
+    """More than one model stands behind the points."""
+    return len({rows[0]["base"] for rows in run.rows.values()}) > 1
 
 
-def _group(run: Run, row: Record, ramp: str) -> str:
-    """What hue shows: the family of a comparison; the base and the values of all axes but one of a study."""
+def _tag(run: Run, base: list[str], values: list[Any], said: list[str]) -> str:
+    """'n_kv_heads 16'; 'gemma-2-9b · 512 · 5:1' where more than one thing varies."""
+    if len(values) == 1 and not base:
+        return str(values[0]) if isinstance(values[0], str) else said[0]
+    return " · ".join([*base, *(words.axis_tag(v) for v in values)]) if run.axes else ""
+
+
+def _group(run: Run, row: Record, ramp: Axis | None) -> str:
+    """Whom a line connects: a family in a comparison; a base, at the same values of all axes but one, in a study."""
     if not run.is_study:
         return str(row.get("family") or row["base"])
-    rest = [f"{a.label} {words.axis_value(row[a.key])}" for a in run.axes if a.key != ramp]
+    rest = [f"{a.label} {words.axis_value(row[a.key])}" for a in run.axes if a is not ramp]
     return ", ".join([row["base"], *rest])
+
+
+def _hue(run: Run, row: Record, ramp: Axis | None) -> Hashable:
+    """What colour shows: the family, the base, or the other axes where there are any."""
+    rest = tuple(words.axis_value(row[a.key]) for a in run.axes if a is not ramp)
+    return rest or (row["base"] if run.is_study else _group(run, row, ramp))
+
+
+def _dash(run: Run, row: Record, ramp: Axis | None) -> Hashable:
+    """What the dash shows: the base where there are several, else what colour shows."""
+    return row["base"] if run.is_study and len(run.meta["bases"]) > 1 else _hue(run, row, ramp)
 
 
 def _rank(run: Run, name: str, ramp: Any) -> Any:
@@ -145,18 +174,26 @@ def axis_rank(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 
 def _shared_facets(cast: Cast) -> list[Facet]:
-    run, heading = cast.run, "" if cast.run.is_study else "family"
-    owner = (lambda p: p.base) if run.is_study else (lambda p: p.group)
-    facets = []
-    for name in dict.fromkeys(owner(p) for p in cast.all):
-        mates = [p for p in cast.all if owner(p) == name]
-        drawn = mates[-1].look if len({p.group for p in mates}) == 1 else None
-        facets.append(Facet(name, heading, name, tuple(p.index for p in mates), drawn))
+    run = cast.run
+    owners = {p: p.base if run.is_study else p.group for p in cast.all}
+    facets = [_facet(cast, name, "", [p for p in cast.all if owners[p] == name]) for name in dict.fromkeys(owners.values())]
     facets = facets if len(facets) > 1 else []
     for axis in run.axes:
         values = sorted({p.values[axis.key] for p in cast.all}, key=lambda v: axis_rank(axis.values, v))
         for value in values:
-            mates = tuple(p.index for p in cast.all if p.values[axis.key] == value)
-            said = words.axis_value(value)
-            facets.append(Facet(said, axis.label, f"{axis.label} {said}", mates, None))
+            mates = [p for p in cast.all if p.values[axis.key] == value]
+            facets.append(_facet(cast, words.axis_value(value), axis.label, mates))
     return facets
+
+
+def _facet(cast: Cast, label: str, heading: str, mates: list[Point]) -> Facet:
+    """A pill for several points, with a sample of what they have in common: the hue and marker, or the dash."""
+    key = f"{heading} {label}".strip()
+    looks, everyone = [p.look for p in mates], [p.look for p in cast.all]
+    sample, colour = None, f"point-{mates[-1].index}"
+    if len({x.symbol for x in looks}) == 1 < len({x.symbol for x in everyone}):
+        one_dash = len({x.dash for x in looks}) == 1
+        sample = looks[-1] if one_dash else replace(looks[-1], dash="solid")
+    elif len({x.dash for x in looks}) == 1 < len({x.dash for x in everyone}):
+        sample, colour = replace(looks[-1], symbol="none"), "ink3"
+    return Facet(label, heading, key, tuple(p.index for p in mates), sample, colour)

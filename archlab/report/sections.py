@@ -43,8 +43,9 @@ def _question(cast: Cast) -> str:
 
 
 def _effect(cast: Cast) -> Section | None:
-    named = words.listing([a.label for a in cast.run.axes])
-    return _section("effect", "Effect", f"What does {named} buy, and what does it cost?", effect.card(cast))
+    named = [a.label for a in cast.run.axes]
+    ask = "What do {} buy, and what do they cost?" if len(named) > 1 else "What does {} buy, and what does it cost?"
+    return _section("effect", "Effect", ask.format(words.listing(named)), effect.card(cast))
 
 
 def _parameters(cast: Cast) -> Section | None:

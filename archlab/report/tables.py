@@ -9,10 +9,10 @@ from typing import Any
 from archlab import units
 from archlab.report import metrics, words
 from archlab.report.charts import measured
-from archlab.report.load import Record
+from archlab.report.load import Axis, Record
 from archlab.report.metrics import Metric
 from archlab.report.parts import CALCULATED, MEASURED, Cell, Column, Row, Table
-from archlab.report.points import Cast, Point
+from archlab.report.points import Cast, Point, many_bases
 
 DIFFERENT = 1.1
 """Bars of one length say nothing: below this ratio a column has none."""
@@ -25,13 +25,9 @@ def table(id_: str, label: str, head: str, points: Sequence[Point], columns: Seq
     """Columns side by side, a row a point; those without numbers last."""
     order = sorted(range(len(points)), key=lambda i: not points[i].ok)
     rows = [
-        Row(points[i].short, tuple(cells[i] for _, cells in columns), points[i], _note(points[i])) for i in order
+        Row(points[i].tag, tuple(cells[i] for _, cells in columns), points[i], points[i].note) for i in order
     ]  # fmt: skip
     return Table(id_, label, head, tuple(c for c, _ in columns), tuple(rows))
-
-
-def _note(point: Point) -> str:
-    return "released" if point.released else "" if point.ok else point.status
 
 
 # ---------------------------------------------------------------- what differs
@@ -56,15 +52,22 @@ def _filled(made: list[Made]) -> list[Made]:
 
 
 def _study_shape(cast: Cast) -> list[Made]:
-    """The d_ff that paid for an axis, and how well the held quantity was held; the axes are in the points' names."""
-    made = []
-    if metrics.varies(cast.run, metrics.D_FF, cast.ok):
+    """The axes where there are several, the d_ff that paid for them, and how well the held quantity was held."""
+    several = len(cast.run.axes) > 1 or many_bases(cast.run)
+    made = [_axis_column(cast, axis) for axis in cast.run.axes] if several else []
+    if any(metrics.varies(cast.run, metrics.D_FF, mates) for mates in cast.groups.values()):
         made.append(plain(cast, "d_ff", "d_ff", "", lambda r: r.get("d_ff")))
     if cast.run.meta.get("hold"):
         residuals = [cast.run.value(p.name, "hold_residual") for p in cast.all]
         cells = [Cell(words.NONE if r is None else f"{r * 100:+.2f}" if r else "0", r) for r in residuals]
-        made.append((Column("hold_residual", "Not held", f"% of {cast.run.meta['hold']}", CALCULATED), cells))
+        made.append((Column("hold_residual", "Deviation", f"% of {cast.run.meta['hold']}", CALCULATED), cells))
     return made
+
+
+def _axis_column(cast: Cast, axis: Axis) -> Made:
+    values = [p.values[axis.key] for p in cast.all]
+    number = all(isinstance(v, int | float | None) for v in values)
+    return Column(axis.key, axis.label, number=number), [Cell(words.axis_value(v), v) for v in values]
 
 
 def _model_shape(cast: Cast) -> list[Made]:
@@ -102,14 +105,13 @@ def plain(
     return Column(key, head, unit), [Cell(words.NONE if v is None else show(v), v) for v in values]
 
 
-def metric_column(cast: Cast, metric: Metric, where: str | None = None) -> Made:
+def metric_column(cast: Cast, metric: Metric) -> Made:
     """A column of numbers, over bars that run from zero to the largest where the numbers differ enough to be seen."""
     values = [metric.of(cast.run, p) for p in cast.all]
     known = [v for v in values if v is not None]
     scale, most = metric.scale(known), max(known, default=0)
     drawn = most > min(known, default=0) * DIFFERENT
-    place = metric.where if where is None else where
-    unit = ", ".join(x for x in (scale.unit, place) if x)
+    unit = ", ".join(x for x in (scale.unit, metric.where.removeprefix("at ").removeprefix("in ")) if x)
     cells = [
         Cell(scale.show(v), v, share=v / most if v is not None and drawn else None, mark=_mark(cast, metric, p))
         for p, v in zip(cast.all, values, strict=True)
@@ -140,7 +142,7 @@ def times(cast: Cast) -> Table | None:
 def _bound_column(cast: Cast, metric: Metric) -> Made:
     """A column under the heading of its device."""
     column, cells = metric_column(cast, metric)
-    unit = ", ".join(x for x in (column.unit.split(",")[0], metrics.when(cast.run, metric)) if x)
+    unit = f"{column.unit.split(',')[0]} {metrics.when(cast.run, metric)}"
     return replace(column, unit=unit, group=metrics.device_title(cast.run, metric.at["hardware"])), cells
 
 
@@ -162,7 +164,7 @@ def _measured_column(cast: Cast, key: tuple[str, str, str], found: list[tuple[Po
     name = {"decode": "Decode step", "prefill": "Prefill"}.get(key[0], key[0])
     reach = words.workload(first) if first.get("context") else metrics.work_words(cast.run, key[1])
     cells = [_time_cell(mine.get(p), scale, most) for p in cast.all]
-    unit, group = f"{scale.unit}, {reach}", f"{key[2]}: median"
+    unit, group = f"{scale.unit} at {reach.removesuffix(' tokens')}", f"{key[2]}: median"
     return Column(f"{key[0]}_median_s {key[1]} {key[2]}", name, unit, MEASURED, group=group), cells
 
 
@@ -251,4 +253,4 @@ def _attempt(row: Record) -> str:
 
 def _lost(point: Point, status: Any, where: str, reason: Any) -> Row:
     reason = str(reason or "no reason was noted")
-    return Row(point.short, (Cell(str(status), status), Cell(where, where), Cell(reason, reason)), point)
+    return Row(point.tag, (Cell(str(status), status), Cell(where, where), Cell(reason, reason)), point)

@@ -6,6 +6,7 @@ GiB, ms and GFLOP exist here and in `archlab.units`; the run has bytes, seconds 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,10 +78,11 @@ def _suited(known: Sequence[float], steps: Sequence[tuple[str, float]]) -> Scale
 
 
 def _scale(values: Iterable[float | None], divisor: float, unit: str) -> Scale:
-    """Decimals by the smallest value: three significant figures of it and at most 0.01; below 0.1, two figures."""
-    smallest = min((abs(v) / divisor for v in _known(values) if v), default=1.0)
-    place = math.floor(math.log10(smallest))
-    return Scale(divisor, unit, min(1 - place, 6) if smallest < 0.1 else max(0, min(2 - place, 2)))
+    """As many decimals as `archlab.units` gives the largest, and enough that the smallest is not shown as zero."""
+    sizes = [abs(v) / divisor for v in _known(values) if v] or [1.0]
+    most = max(sizes)
+    suits = 0 if most >= 1000 else 1 if most >= 100 else 2 if most >= 1 else 3
+    return Scale(divisor, unit, min(6, max(suits, -math.floor(math.log10(min(sizes))))))
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -111,6 +113,11 @@ def times(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 20 else f"{ratio:.1f}" if ratio >= 1.5 else f"{ratio:.2f}"
 
 
+def less(ratio: float, word: str) -> str:
+    """'8.0 times smaller'; below twice '26 % smaller'."""
+    return f"{times(ratio)} times {word}" if ratio >= 1.95 else f"{percent(1 - 1 / ratio)} {word}"
+
+
 def percent(share: float) -> str:
     """'0.10 %', '4.2 %', '37 %'."""
     x = abs(share) * 100
@@ -129,8 +136,8 @@ def some(n: int, one: str, many: str = "") -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a capital at its start."""
-    return text[:1].upper() + text[1:]
+    """The text with a capital at its start, unless that is a name such as n_kv_heads or gemma-2-9b."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
 def axis_value(value: Any) -> str:
@@ -140,6 +147,12 @@ def axis_value(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"
+
+
+def axis_tag(value: Any) -> str:
+    """The shortest that can still be read: '5:1' for 'local*5 global'."""
+    found = re.fullmatch(r"local(?:\*(\d+))? global(?:\*(\d+))?", str(value))
+    return f"{found[1] or 1}:{found[2] or 1}" if found else axis_value(value)
 
 
 def workload(work: Mapping[str, Any]) -> str:

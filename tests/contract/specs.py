@@ -32,6 +32,8 @@ def _shrunk(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PRESETS = archlab.models()
+DISTINCT = list({shrunk(name).decoder: name for name in reversed(PRESETS)}.values())[::-1]
+"""Presets that differ in small: a fine-tuned model has its base's shape."""
 
 
 def maybe(strategy: st.SearchStrategy) -> st.SearchStrategy:
@@ -44,8 +46,8 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     n_kv_heads = draw(st.integers(1, 4))
     kinds = draw(st.lists(st.sampled_from(["local", "global"]), min_size=1, max_size=4))
     n_layers = draw(st.integers(1, 6))
-    kinds_used = {kinds[i % len(kinds)] for i in range(len(kinds))}
-    rope = st.fixed_dictionaries({"rope_theta": st.sampled_from([1e4, 1e6]), "rope_factor": st.sampled_from([1.0, 8.0])})
+    thetas, factors = st.sampled_from([1e4, 1e6]), st.sampled_from([1.0, 8.0])
+    rope = st.fixed_dictionaries({"rope_theta": thetas, "rope_factor": factors})
     data: dict[str, Any] = {
         "name": "random",
         "family": "gemma3",
@@ -68,9 +70,9 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         "embedding": {"scaled": draw(st.booleans())},
         "head": {"tied": draw(st.booleans()), "softcap": draw(maybe(st.floats(1, 50)))},
     }
-    if "local" in kinds_used:
+    if "local" in kinds:
         data["local"] = draw(rope) | {"window": draw(st.integers(1, 12))}
-    if "global" in kinds_used:
+    if "global" in kinds:
         data["global"] = draw(rope)
     return resolve(data)
 

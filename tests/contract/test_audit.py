@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.nn.functional as F
-from specs import PRESETS, shrunk
+from specs import DISTINCT, PRESETS, shrunk
 
 import archlab
 from archlab import blocks, nn
-from archlab.nn.audit import Audit, audit
+from archlab.nn.audit import Audit, audit, telling_context
 from archlab.rows import Op, Weight, matmul
 
 
@@ -18,7 +18,7 @@ def wrong(found: Audit) -> list[str]:
     return [check.what for check in found.checks if not check.agree]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DISTINCT)
 def test_presets_in_small(preset):
     found = audit(shrunk(preset), batch=2)
     assert found.ok, wrong(found)
@@ -39,8 +39,14 @@ def test_presets_at_full_size(preset):
 
 
 def test_the_context_crosses_the_windows():
-    assert audit(archlab.load("gemma-3-270m")).context == 1024
-    assert audit(archlab.load("vaultgemma-1b")).context == 1024
+    contexts = {
+        "gemma-3-270m": 1024,
+        "gemma-3-27b-text": 2048,
+        "gemma-2-9b": 8192,
+        "gemma-2b": 2048,
+        "vaultgemma-1b": 1024,
+    }
+    assert {name: telling_context(archlab.load(name)) for name in contexts} == contexts
 
 
 def test_as_json():
@@ -62,8 +68,12 @@ def test_a_row_too_many(monkeypatch):
 
 def test_a_product_that_no_row_tells_of(monkeypatch):
     real = nn.mlp.GatedMLP.forward
-    monkeypatch.setattr(nn.mlp.GatedMLP, "forward", lambda self, x, step: real(self, F.linear(x, x.new_ones(40, 40)), step))
-    assert len(wrong(audit(shrunk("gemma-2b")))) == 4
+
+    def forward(self, x, step):
+        return real(self, F.linear(x, x.new_full((40, 40), 1.0)), step)
+
+    monkeypatch.setattr(nn.mlp.GatedMLP, "forward", forward)
+    assert [w.partition(",")[0] for w in wrong(audit(shrunk("gemma-2b")))] == ["dense FLOPs"] * 4
 
 
 def test_a_parameter_that_no_row_tells_of(monkeypatch):
@@ -77,22 +87,27 @@ def test_a_parameter_that_no_row_tells_of(monkeypatch):
     assert wrong(audit(shrunk("gemma-2b"))) == ["parameters", "parameters, undeclared"]
 
 
-def test_a_weight_of_another_part(monkeypatch):
-    """The module asks its block as the ledger does, so only a table of its own can go astray: an untied head said tied."""
-    monkeypatch.setattr(nn.decoder, "tie", lambda model: model.head.register_parameter(
-        "table", torch.nn.Parameter(torch.empty_like(model.embedding.table))
-    ))  # fmt: skip
+def test_a_tied_head_with_a_table_of_its_own(monkeypatch):
+    def untie(model: torch.nn.Module) -> None:
+        model.head.register_parameter("table", torch.nn.Parameter(torch.empty_like(model.embedding.table)))
+
+    monkeypatch.setattr(nn.decoder, "tie", untie)
     assert wrong(audit(shrunk("gemma-2b"))) == ["parameters", "parameters, head"]
 
 
-def test_a_cache_that_keeps_too_much(monkeypatch):
-    monkeypatch.setattr(nn.cache.Ring, "append", nn.cache.Slots.append)
-    with pytest.raises(RuntimeError):  # a ring's buffer is too short for what Slots keeps
-        audit(shrunk("gemma-2-2b"))
-    monkeypatch.undo()
-    monkeypatch.setattr(archlab.rows.State, "slots", lambda self, context, source=0: context)
-    monkeypatch.setattr(nn.audit, "kv_cache", lambda *args: archlab.analyzers.kv_cache.KVCache(1, {}))
-    assert wrong(audit(shrunk("gemma-2-2b")))[0].startswith("cache bytes")
+def test_a_ring_that_is_too_long(monkeypatch):
+    def init(self, state, buffer) -> None:
+        self.buffer, self.window = torch.cat((buffer, buffer), 1), state.window
+
+    monkeypatch.setattr(nn.cache.Ring, "__init__", init)
+    assert [w.partition(",")[0] for w in wrong(audit(shrunk("gemma-2-2b")))] == ["cache bytes"]
+
+
+def test_a_window_that_the_module_forgets(monkeypatch):
+    for module in (nn.cache, nn.step):
+        monkeypatch.setattr(module, "keys_seen", lambda new, context, window: new)
+    found = wrong(audit(shrunk("gemma-2-2b"), context=20))
+    assert found == ["dense FLOPs, decode step at 20"] * 2
 
 
 def test_attention_hidden_from_the_tracers_is_named(monkeypatch):

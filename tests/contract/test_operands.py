@@ -56,7 +56,7 @@ def test_operands_live_and_keep_their_size(name):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_everything_declared_is_used(name):
-    """A weight is read unless its row says otherwise, a state is written and read, and the last line makes the output."""
+    """Weights are read unless their row says otherwise, states written and read; the last line makes the output."""
     entry = ENTRIES[name]
     read = {(o.place, o.name) for op in entry.ops for o in op.line.inputs}
     written = {(o.place, o.name) for op in entry.ops for o in op.line.outputs}

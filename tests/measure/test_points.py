@@ -9,7 +9,7 @@ import archlab
 from archlab.measure import points
 from archlab.measure.devices import find_device
 from archlab.measure.points import Session, measure_points, measure_tasks, tasks_of
-from archlab.measure.rooflines import measure_rooflines
+from archlab.measure.rooflines import measure_again, measure_rooflines
 from archlab.presets import override, resolve
 
 COLUMNS = {
@@ -97,6 +97,14 @@ def test_a_trial_cut_short_is_not_called_measured(three, rates):
 def test_named_workloads_and_unknown_ones(three, rates):
     with pytest.raises(archlab.errors.ArchlabError, match="short-512"):
         list(measure_points(three, ["short-51"], 1, device="cpu", rooflines=rates))
+
+
+def test_the_better_rates_count_and_a_full_device_keeps_the_first(rates, monkeypatch):
+    slower_and_faster = replace(rates, read_bytes_per_s=9e9, matmul_flops_per_s=2e11, seconds=2.0, cells=({"n": 1},))
+    both = rates.best_of(slower_and_faster)
+    assert (both.read_bytes_per_s, both.matmul_flops_per_s, both.cells) == (1e10, 2e11, ({"n": 1},))
+    monkeypatch.setattr("archlab.measure.rooflines.available_bytes", lambda device: 2**20)
+    assert measure_again(rates, find_device("cpu")) is rates
 
 
 def test_rooflines_become_a_device(monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from archlab.errors import ArchlabError
+from archlab.measure import points
 from archlab.measure import suite as suite_module
 from archlab.measure.checks import checks_for
 from archlab.measure.devices import find_device
@@ -64,6 +65,7 @@ STUDY = Study("gemma-3-270m", "attention.n_kv_heads", (1, 2), prefill=(16,), dec
 def quick(tmp_path, rates, monkeypatch):
     """The suite with made-up rates."""
     monkeypatch.setattr(suite_module, "measure_rooflines", lambda *_, **__: rates)
+    monkeypatch.setattr(points, "measure_again", lambda rates, device: rates)
     monkeypatch.setattr(suite_module, "TRIAL_S", {True: 0.02})
     said = []
 
@@ -145,6 +147,7 @@ def test_command_line_of_one_model(tmp_path, capsys, rates, monkeypatch):
     from archlab.measure.__main__ import main
 
     monkeypatch.setattr("archlab.measure.bench.measure_rooflines", lambda *_: rates)
+    monkeypatch.setattr("archlab.measure.bench.measure_again", lambda *_: rates)
     keys = [f"{key}={value}" for key, value in TINY.items()]
     assert (
         main(["run", "gemma-3-270m", *keys, "--context", "32", "--device", "cpu", "--seconds", "0.02", "--json"]) == 0

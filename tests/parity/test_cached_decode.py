@@ -131,7 +131,7 @@ def test_what_a_cache_cannot_take():
     model(ids_of(2, 5), cache)
     with pytest.raises(ArchlabError, match="4 more tokens after 5 overfill the cache"):
         model(ids_of(2, 4), cache)
-    with pytest.raises(ArchlabError, match="3 sequences .* batch=2"):
+    with pytest.raises(ArchlabError, match=r"3 sequences .* batch=2"):
         model(ids_of(3, 1), cache)
     assert cache.position == 5, "a refusal changes nothing"
     for size in (0, -1, 2.5, "8"):
@@ -168,3 +168,14 @@ def test_a_deep_bf16_model_stays_finite(gain, post):
 def test_seeds():
     one, same, other = (archlab.build(tiny().spec, seed=s).embedding.table for s in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_initial_weights_are_spread_by_their_fan_in():
+    data = {**tiny().spec.data, "d_model": 64, "vocab_size": 400, "mlp": {"d_ff": 200}}
+    model = archlab.build(resolve(data))
+    layer = model.layers[0]
+    fans = {layer.attention.q: 64, layer.attention.o: 4 * 8, layer.mlp.up: 64, layer.mlp.down: 200}
+    for weight, fan in fans.items():
+        assert weight.std().item() == pytest.approx(fan**-0.5, rel=0.1)
+    assert model.embedding(torch.arange(400)[None]).std().item() == pytest.approx(1, rel=0.05)
+    assert not layer.attention.q_norm.any() and not layer.mlp.pre_norm.gain.any()

@@ -104,6 +104,13 @@ def test_bf16_embedding_scale_is_rounded_as_transformers_rounds_it() -> None:
     assert torch.equal(ours.bfloat16().embedding(ids), embedded)
 
 
+@torch.no_grad()
+def test_bf16_norm_multiplies_its_gain_in_fp32() -> None:
+    theirs, ours = (model.bfloat16() for model in pair("Gemma2", {}, 3))
+    x = torch.randn(64, 1, 48).bfloat16()
+    assert torch.equal(ours.layers[0].mlp.post_norm(x), theirs.model.layers[0].post_feedforward_layernorm(x))
+
+
 @pytest.mark.parametrize("case", ["gemma-mqa", "gemma2-gqa", "gemma3-gqa-factor"])
 @torch.no_grad()
 def test_bf16_is_no_further_from_fp32_than_transformers_is(case: str) -> None:

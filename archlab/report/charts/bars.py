@@ -63,7 +63,8 @@ def row_axis(points: Sequence[Point]) -> dict[str, Any]:
     """Rows from the top, in the order of the run."""
     keys = [p.key for p in points]
     return {"type": "category", "categoryorder": "array", "categoryarray": keys, "range": [len(keys) - 0.5, -0.5],
-            "showgrid": False, "ticks": "", "tickvals": keys}  # fmt: skip
+            "showgrid": False, "tickvals": keys,
+            "ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}  # fmt: skip
 
 
 def row_names(points: Sequence[Point]) -> dict[str, tuple[str, bool]]:
@@ -120,7 +121,7 @@ def numbers(id_: str, label: str, columns: Mapping[str, Stack]) -> Table:
             heads.append(Column(f"{name} {part}".strip(), part, stack.scale.unit, stack.tag, group=name))
             for p in points:
                 cells[p].append(_cell(stack, p, part))
-    return Table(id_, label, "Point", tuple(heads), tuple(Row(p.short, tuple(cells[p]), p) for p in points))
+    return Table(id_, label, "Point", tuple(heads), tuple(Row(p.tag, tuple(cells[p]), p) for p in points))
 
 
 def _cell(stack: Stack, point: Point, part: str) -> Cell:

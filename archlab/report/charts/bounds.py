@@ -31,7 +31,7 @@ def card(cast: Cast) -> Card | None:
     return Card(
         "Least time by part", (BOUND,),
         "Each operation takes at least its FLOPs over the peak rate, and at least its bytes over the bandwidth.",
-        figures=figures, small=True, switches=choices.switches(cast.run, True), legend=bars.legend(list(seen)),
+        figures=figures, small=True, switches=choices.switches(cast.run, True, next(iter(stacks.values()))), legend=bars.legend(list(seen)),
         numbers=bars.numbers("bound-numbers", "Bounds by part", columns),
         notes=("Behind a bar: the whole bound, and the roof that is the nearer one for the whole step.",),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from archlab.report import metrics
@@ -24,12 +24,17 @@ def options(run: Run, hardware: bool) -> dict[str, list[tuple[str, str]]]:
     return {k: v for k, v in found.items() if v}
 
 
-def switches(run: Run, hardware: bool) -> tuple[Switch, ...]:
-    """A switch for each dimension with a choice."""
+def switches(run: Run, hardware: bool, states: Iterable[str]) -> tuple[Switch, ...]:
+    """A switch for each dimension with a choice; the first state with numbers is on, the longest context before others."""
+    found = {k: v for k, v in options(run, hardware).items() if len(v) > 1}
+    if not found:
+        return ()
+    orders = [reversed(v) if k == "workload" else v for k, v in found.items()]
+    there = set(states)
+    ranked = itertools.product(*([key for key, _ in order] for order in orders))
+    on = next((state for state in ranked if "/".join(state) in there), tuple(v[0][0] for v in found.values()))
     names = {"workload": "At", "hardware": "On", "precision": "In"}
-    chosen = {"workload": -1}
-    found = options(run, hardware)
-    return tuple(Switch(names[k], tuple(v), v[chosen.get(k, 0)][0]) for k, v in found.items() if len(v) > 1)
+    return tuple(Switch(names[k], tuple(v), chosen) for (k, v), chosen in zip(found.items(), on, strict=True))
 
 
 def variants(run: Run, hardware: bool, draw: Callable[[At], Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Small multiples: each metric against the axis that a study turned, the released shape ringed."""
+"""Small multiples: each metric against an axis that the study turned, the released shape ringed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -11,43 +13,55 @@ from archlab.report.charts.frame import drawing, hover, safe
 from archlab.report.load import Axis
 from archlab.report.metrics import Metric
 from archlab.report.palette import CHROME
-from archlab.report.parts import BOUND, CALCULATED, Card, Cell, Column, Figure, Row, Swatch, Table
-from archlab.report.points import Cast, Point, axis_rank
+from archlab.report.parts import BOUND, CALCULATED, Card, Cell, Column, Figure, Row, Swatch, Switch, Table
+from archlab.report.points import Cast, Point, axis_rank, main_axis
 
 MOST = 9
+"""Panels beyond this many are left to the tables."""
 
 
 def card(cast: Cast) -> Card | None:
-    """The card, or None in a comparison and where an axis has a single point."""
-    axis = max(cast.run.axes, key=lambda a: len(a.values), default=None)
-    shown = [m for m in _metrics(cast) if len(m.known(cast.run, cast.ok)) > 1]
-    if axis is None or not shown or len({p.values[axis.key] for p in cast.ok}) < 2:
+    """The card, or None in a comparison and where no axis has two values with numbers."""
+    axes = [a for a in cast.run.axes if len({p.values[a.key] for p in cast.ok}) > 1]
+    axes.sort(key=lambda a: a is not main_axis(cast.run))
+    shown = [m for m in chosen(cast) if len(m.known(cast.run, cast.ok)) > 1][:MOST]
+    if not axes or not shown:
         return None
-    figures = tuple(_panel(cast, axis, metric, i) for i, metric in enumerate(shown))
+    figures = tuple(_figure(cast, axes, metric, i) for i, metric in enumerate(shown))
+    switch = Switch("Against", tuple((a.key, a.label) for a in axes), axes[0].key)
+    title = f"Against {axes[0].label}" if len(axes) == 1 else "Each axis by itself"
     tags = tuple(t for t in (CALCULATED, BOUND) if any(m.tag == t for m in shown))
     return Card(
-        f"Against {axis.label}", tags, _caption(cast), figures=figures, small=True, legend=_legend(cast),
-        numbers=_numbers(cast, shown),
+        title, tags, _caption(cast), figures=figures, small=True, legend=_legend(cast),
+        switches=(switch,) * (len(axes) > 1), numbers=_numbers(cast, shown),
     )  # fmt: skip
 
 
-def _metrics(cast: Cast) -> list[Metric]:
-    """The cache at each workload, the decode bound on each device, FLOPs and parameters; the widest apart where too many."""
+def chosen(cast: Cast) -> list[Metric]:
+    """The cache, the decode bound on two devices, FLOPs, parameters, and d_ff where it pays; at the two ends of reach."""
     run = cast.run
-    caches = [m for m in metrics.kv_cache(run) if m.at["precision"] in metrics.precisions(run)[:1]][-3:]
-    reach = [w for w in (metrics.longest(run), *metrics.by_reach(run)[:1]) if w]
-    bounds = [m for m in metrics.bounds(run, "decode") if m.at["workload"] in reach]
-    bounds = [m for m in bounds if m.at["precision"] in metrics.precisions(run)[:1]][:4]
-    varied = [m for m in (metrics.PARAMS, metrics.D_FF) if m is metrics.PARAMS or metrics.varies(run, m, cast.ok)]
+    ends = {w for w in (*metrics.by_reach(run)[:1], metrics.longest(run)) if w}
+    first = metrics.precisions(run)[:1]
+    near = [m for m in (*metrics.kv_cache(run), *_two_devices(cast)) if m.at["workload"] in ends]
+    near = [m for m in near if m.at["precision"] in first]
     work = [m for m in metrics.flops(run, "decode") if m.at["workload"] == metrics.longest(run)]
-    return [*caches, *bounds, *work, *varied][:MOST]
+    paid = [metrics.D_FF] if any(metrics.varies(run, metrics.D_FF, mates) for mates in cast.groups.values()) else []
+    return [*near, *work, metrics.PARAMS, *paid]
+
+
+def _two_devices(cast: Cast) -> list[Metric]:
+    known = [m for m in metrics.bounds(cast.run, "decode") if m.known(cast.run, cast.ok)]
+    devices = list(dict.fromkeys(m.at["hardware"] for m in known))[:2]
+    return [m for m in known if m.at["hardware"] in devices]
 
 
 def _caption(cast: Cast) -> str:
     held = {"params": "the parameters", "flops": "the FLOPs"}.get(cast.run.meta.get("hold") or "")
-    said = ["All upright axes start at zero."]
-    said += ["The ring is the released shape."] * any(p.released for p in cast.ok)
+    axis = main_axis(cast.run)
+    said = ["Upright axes start at zero."]
+    said += ["A ring marks the released shape."] * any(p.released for p in cast.ok)
     said += ["A cross was refused or failed."] * (len(cast.ok) < len(cast.all))
+    said += [f"Darker is further along {axis.label}."] if axis and len(cast.groups) > 1 else []
     return " ".join([*said, *[f"mlp.d_ff was rescaled to hold {held}."] * bool(held)])
 
 
@@ -57,54 +71,89 @@ def _legend(cast: Cast) -> tuple[Swatch, ...]:
     return tuple(Swatch(name, f"point-{mates[-1].index}", mates[-1].look) for name, mates in cast.groups.items())
 
 
-def _panel(cast: Cast, axis: Axis, metric: Metric, i: int) -> Figure:
+# ---------------------------------------------------------------- one panel
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A metric against an axis; places are the positions of the axis' values."""
+
+    cast: Cast
+    axis: Axis
+    metric: Metric
+    scale: words.Scale
+    values: Sequence[Any]
+
+    def place(self, point: Point) -> int:
+        """Where a point stands on the axis."""
+        return self.values.index(point.values[self.axis.key])
+
+    def height(self, point: Point) -> float | None:
+        """Its number, in the unit of the panel."""
+        return self.scale.of(self.metric.of(self.cast.run, point))
+
+    def lines(self) -> list[list[Point]]:
+        """Points that differ along this axis alone, in its order."""
+        found: dict[tuple[Any, ...], list[Point]] = {}
+        for point in self.metric.known(self.cast.run, self.cast.ok):
+            rest = tuple(words.axis_value(v) for k, v in point.values.items() if k != self.axis.key)
+            found.setdefault((point.base, *rest), []).append(point)
+        return [sorted(line, key=self.place) for line in found.values()]
+
+
+def _figure(cast: Cast, axes: Sequence[Axis], metric: Metric, i: int) -> Figure:
     scale = metric.scale(metric.known(cast.run, cast.all).values())
-    values = sorted({p.values[axis.key] for p in cast.all}, key=lambda v: axis_rank(axis.values, v))
-    traces = []
-    for mates in cast.groups.values():
-        line = sorted(mates, key=lambda p: values.index(p.values[axis.key]))
-        known = [p for p in line if metric.of(cast.run, p) is not None]
-        traces += [_line(cast, metric, scale, values, axis, known), _ring(cast, metric, scale, values, axis, known)]
-    traces.append(_refused(cast, values, axis))
-    layout = {
-        "xaxis": {"type": "category", "range": [-0.4, len(values) - 0.6], "categoryorder": "array", "showgrid": False,
-                  "categoryarray": list(range(len(values))), "tickvals": list(range(len(values))),
-                  "ticktext": [safe(words.axis_value(v)) for v in values], "title": {"text": safe(axis.label)}},
-        "yaxis": {"rangemode": "tozero", "nticks": 5}, "margin": {"l": 46, "r": 12, "t": 12, "b": 46},
-    }  # fmt: skip
-    about = f"{metric.title} against {axis.label}; the numbers are in the table below."
+    drawings = {}
+    for axis in axes:
+        values = sorted({p.values[axis.key] for p in cast.all}, key=lambda v: axis_rank(axis.values, v))
+        drawings[axis.key if len(axes) > 1 else ""] = _drawing(Panel(cast, axis, metric, scale, values))
+    about = f"{metric.title} against {words.listing([a.label for a in axes])}; the numbers are in the table below."
     where = ", ".join(x for x in (scale.unit, metric.where) if x)
-    return Figure(f"effect-{i}", metric.name, about, {"": drawing(traces, layout, height=206)}, where, metric.tag)
+    return Figure(f"effect-{i}", metric.name, about, drawings, where, metric.tag)
 
 
-def _line(cast: Cast, metric: Metric, scale: words.Scale, values: list[Any], axis: Axis, line: list[Point]) -> Any:
-    look = line[-1].look if line else None
+def _drawing(panel: Panel) -> dict[str, Any]:
+    traces = [trace for line in panel.lines() for trace in (_line(panel, line), _ring(panel, line))]
+    places = list(range(len(panel.values)))
+    ticks = [safe(words.axis_tag(v)) for v in panel.values]
+    layout = {
+        "xaxis": {
+            "type": "category", "range": [-0.4, len(places) - 0.6], "categoryorder": "array", "showgrid": False,
+            "categoryarray": places, "tickvals": places, "ticktext": ticks, "title": {"text": safe(panel.axis.label)},
+        },
+        "yaxis": {"rangemode": "tozero", "nticks": 5}, "margin": {"l": 54, "r": 12, "t": 12, "b": 46},
+    }  # fmt: skip
+    return drawing([*traces, _refused(panel)], layout, height=206)
+
+
+def _line(panel: Panel, line: list[Point]) -> Any:
+    look, own = line[-1].look, panel.axis is main_axis(panel.cast.run) and len(panel.cast.groups) > 1
+    said = [f"{panel.metric.title}: {panel.metric.say(panel.metric.of(panel.cast.run, p))}" for p in line]
     return go.Scatter(
-        x=[values.index(p.values[axis.key]) for p in line], y=[scale.of(metric.of(cast.run, p)) for p in line],
-        mode="lines+markers", meta=[p.index for p in line], name=line[0].group if line else "", cliponaxis=False,
-        line={"color": look.line[0] if look and len(cast.groups) > 1 else CHROME["ink3"][0], "width": 1.6,
-              "dash": look.dash if look else "solid"},
-        marker={"size": 8, "symbol": look.symbol if look else "circle", "color": [p.look.line[0] for p in line]},
-        hovertext=[hover(p.short, f"{metric.title}: {metric.say(metric.of(cast.run, p))}", metric.tag) for p in line],
-        hoverinfo="text",
+        x=[panel.place(p) for p in line], y=[panel.height(p) for p in line], mode="lines+markers",
+        meta=[p.index for p in line], name=line[0].group, cliponaxis=False, hoverinfo="text",
+        line={"color": look.line[0] if own else CHROME["ink3"][0], "width": 1.6, "dash": look.dash},
+        marker={"size": 8, "symbol": [p.look.symbol for p in line], "color": [p.look.line[0] for p in line]},
+        hovertext=[hover(p.short, text, panel.metric.tag) for p, text in zip(line, said, strict=True)],
     )  # fmt: skip
 
 
-def _ring(cast: Cast, metric: Metric, scale: words.Scale, values: list[Any], axis: Axis, line: list[Point]) -> Any:
+def _ring(panel: Panel, line: list[Point]) -> Any:
     own = [p for p in line if p.released]
     return go.Scatter(
-        x=[values.index(p.values[axis.key]) for p in own], y=[scale.of(metric.of(cast.run, p)) for p in own],
-        mode="markers", meta=[p.index for p in own], hoverinfo="skip", cliponaxis=False,
+        x=[panel.place(p) for p in own], y=[panel.height(p) for p in own], mode="markers", cliponaxis=False,
+        meta=[p.index for p in own], hoverinfo="skip",
         marker={"size": 16, "symbol": "circle-open", "color": CHROME["ink"][0], "line": {"width": 1.6}},
     )  # fmt: skip
 
 
-def _refused(cast: Cast, values: list[Any], axis: Axis) -> Any:
-    lost = [p for p in cast.all if not p.ok]
+def _refused(panel: Panel) -> Any:
+    lost = [p for p in panel.cast.all if not p.ok]
     return go.Scatter(
-        x=[values.index(p.values[axis.key]) for p in lost], y=[0.0 for _ in lost], mode="markers", cliponaxis=False,
-        meta=[p.index for p in lost], marker={"size": 9, "symbol": "x-thin-open", "color": CHROME["no"][0], "line": {"width": 2}},
-        hovertext=[hover(p.short, f"{p.status}: {safe(p.reason)}") for p in lost], hoverinfo="text",
+        x=[panel.place(p) for p in lost], y=[0.0 for _ in lost], mode="markers", cliponaxis=False,
+        meta=[p.index for p in lost], hoverinfo="text",
+        marker={"size": 9, "symbol": "x-thin-open", "color": CHROME["no"][0], "line": {"width": 2}},
+        hovertext=[hover(p.short, f"{p.status}: {safe(p.reason)}") for p in lost],
     )  # fmt: skip
 
 
@@ -116,5 +165,5 @@ def _numbers(cast: Cast, shown: list[Metric]) -> Table:
         for p in cast.ok:
             value = metric.of(cast.run, p)
             cells[p].append(Cell(scale.show(value), value))
-    return Table("effect-numbers", "The effect in numbers", "Point", tuple(columns),
-                 tuple(Row(p.short, tuple(cells[p]), p) for p in cast.ok))  # fmt: skip
+    rows = tuple(Row(p.tag, tuple(cells[p]), p) for p in cast.ok)
+    return Table("effect-numbers", "The effect in numbers", "Point", tuple(columns), rows)

@@ -14,7 +14,7 @@ from archlab.report.palette import CHROME
 from archlab.report.points import Point
 
 FONT = 'Inter, system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
-CHARACTER = 7.0  # px, a character of a label at 12.5 px, on the wide side
+CHARACTER = 7.5  # px, a character of a label at 12.5 px, on the wide side
 
 
 def _light(name: str) -> str:
@@ -85,12 +85,16 @@ def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def label_width(texts: Iterable[str], most: float = 210) -> float:
+def label_width(texts: Iterable[str], most: float = 240) -> float:
     """The room in px that labels need."""
-    return min(most, 14 + CHARACTER * max((len(t) for t in texts), default=0))
+    return min(most, 16 + CHARACTER * max((len(t) for t in texts), default=0))
+
+
+def end_text(point: Point) -> str:
+    """The tag, and 'released' where that leaves it short."""
+    return f"{point.tag} released" if point.released and len(point.tag) < 20 else point.tag
 
 
 def end_label(point: Point, value: float) -> dict[str, Any]:
     """A text beside the last point of a line, in its colour; the released shape is bold and stays where there is no room for all."""
-    text = point.tag + (" released" if point.released else "")
-    return {"point": point.index, "text": text, "y": value, "color": point.look.text[0], "bold": point.released}
+    return {"point": point.index, "text": end_text(point), "y": value, "color": point.look.text[0], "bold": point.released}

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from archlab import units
-from archlab.report.charts.frame import end_label, hover, label_width
+from archlab.report.charts.frame import end_label, end_text, hover, label_width
 from archlab.report.load import Record
 from archlab.report.parts import CALCULATED, Cell, Column, Row, Table
 from archlab.report.points import Cast, Point
@@ -55,7 +55,7 @@ def labels(cast: Cast, column: str, scale: Scale) -> list[dict[str, Any]]:
 
 def label_room(cast: Cast) -> float:
     """The right margin that the labels need."""
-    return label_width([p.tag + (" released" if p.released else "") for p in drawn(cast)]) + 6
+    return label_width(end_text(p) for p in drawn(cast)) + 6
 
 
 def contexts(cast: Cast) -> list[int]:
@@ -75,7 +75,7 @@ def numbers(cast: Cast, id_: str, column: str, name: str, scale: Scale) -> Table
     return Table(
         id_, f"{name} against context", "Point",
         tuple(Column(f"{column} at {c}", units.show_tokens(c), scale.unit, CALCULATED) for c in at),
-        tuple(Row(p.short, tuple(_cell(rows.get(c), column, scale) for c in at), p) for p, rows in by.items()),
+        tuple(Row(p.tag, tuple(_cell(rows.get(c), column, scale) for c in at), p) for p, rows in by.items()),
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def trained_rule(cast: Cast) -> list[int]:
 def windows(cast: Cast) -> list[int]:
     """The sliding windows of the points, where they are few enough to be marked."""
     known = {cast.run.value(p.name, "window") for p in drawn(cast)} - {None}
-    inside = [w for w in sorted(known) if min(contexts(cast)) <= w <= max(contexts(cast))]
+    inside = [w for w in sorted(known) if min(contexts(cast)) < w < max(contexts(cast))]
     return inside if len(inside) <= 3 else []
 
 

@@ -169,6 +169,6 @@ def _numbers(cast: Cast, found: list[tuple[Point, Record]]) -> Table:
         times = [Cell(scale.show(r.get(k)), r.get(k)) for k in _COLUMNS]
         words_ = [Cell(str(r["phase"]), r["phase"]), Cell(_work(cast, r), r["workload"])]
         lines.append(
-            Row(p.short, (*words_, *times, Cell(words.axis_value(r.get("n")), r.get("n")), Cell(place(r), place(r))), p)
+            Row(p.tag, (*words_, *times, Cell(words.axis_value(r.get("n")), r.get("n")), Cell(place(r), place(r))), p)
         )
     return Table("measured-numbers", "What was measured", "Point", tuple(columns), tuple(lines))

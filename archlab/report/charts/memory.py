@@ -28,7 +28,7 @@ def card(cast: Cast) -> Card | None:
     seen = list(dict.fromkeys(part for stack in stacks.values() for part in stack.seen()))
     return Card(
         "Weights and cache together", (CALCULATED,), "What has to lie in memory at the least, the cache full.",
-        figures=(Figure("memory", "", about, drawings),), switches=choices.switches(cast.run, False),
+        figures=(Figure("memory", "", about, drawings),), switches=choices.switches(cast.run, False, stacks),
         legend=bars.legend(seen, SAID),
         numbers=bars.numbers("memory-numbers", "Weights and cache", stacks),
         notes=("Activations and what an engine sets aside come on top. " + _rule_note(cast),),

@@ -10,6 +10,7 @@ document.addEventListener("click", event => {
   else if (button.dataset.csv) downloadTable(button.dataset.csv);
   else if (button.dataset.raw) downloadRaw(button.dataset.raw);
 });
+document.addEventListener("change", event => { if (event.target.matches(".switch select")) redrawCard(event.target); });
 addEventListener("hashchange", () => { const section = readHash(); showFiltered(); drawAll(); goTo(section); });
 let lastWidth = document.documentElement.clientWidth;
 addEventListener("resize", later(120, () => {
@@ -33,5 +34,6 @@ async function begin() {
   }
   goTo(section);
   document.body.dataset.ready = "1";
+  document.body.dataset.ms = Math.round(performance.now());
 }
 begin();

@@ -1,11 +1,12 @@
 // Pictures. Python made them whole; what depends on width, theme, filter and switches is settled here.
 const NARROW = 460;
+const CROWD = 11; // lines whose ends have room for a label each
 const LABEL = 15; // px between labels at the ends of lines
 let pictures = null; // {figures: {id: {state: picture}}, template}
 const escaped = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 function variant(box) {
-  const chosen = all('.switch button[aria-pressed="true"]', box.closest(".card")).map(b => b.dataset.option);
+  const chosen = all('.switch button[aria-pressed="true"], .switch select', box.closest(".card")).map(b => b.dataset.option || b.value);
   const found = pictures.figures[box.dataset.fig];
   return found[chosen.join("/")] || (chosen.length ? null : found[""]);
 }
@@ -26,18 +27,19 @@ function keepShown(trace) {
   return cut(trace);
 }
 
+function labelled(text, bold, most) {
+  const short = escaped(text.length > most ? text.slice(0, most - 1) + "…" : text);
+  return bold ? "<b>" + short + "</b>" : short;
+}
+
 function rowsOf(picture, narrow) {
   const { layout, hints } = picture;
   const keys = layout.yaxis.categoryarray.filter(key => shown(+key.slice(1)));
-  const most = narrow ? 15 : 40;
-  const name = ([text, bold]) => {
-    const short = escaped(text.length > most ? text.slice(0, most - 1) + "…" : text);
-    return bold ? "<b>" + short + "</b>" : short;
-  };
+  const name = ([text, bold]) => labelled(text, bold, narrow ? 15 : 30);
   const yaxis = { ...layout.yaxis, categoryarray: keys, tickvals: keys, ticktext: keys.map(k => name(hints.ticks[k])) };
   yaxis.range = [keys.length - 0.5, -0.5];
   layout.yaxis = yaxis;
-  layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * hints.row;
+  layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * (keys.length > 12 ? hints.row * 0.8 : hints.row);
 }
 
 function slim(picture) {
@@ -61,15 +63,15 @@ function endLabels(picture) {
   const height = layout.height - layout.margin.t - layout.margin.b;
   const [low, high] = layout.yaxis.range;
   const place = y => height * (high - (layout.yaxis.type === "log" ? Math.log10(y) : y)) / (high - low);
-  let labels = hints.labels.filter(label => shown(label.point));
-  if (labels.length * LABEL > height) labels = labels.filter(label => label.bold);
-  labels = labels.map(label => ({ ...label, at: place(label.y) })).sort((a, b) => a.at - b.at);
+  let labels = hints.labels.filter(label => shown(label.point)).map(label => ({ ...label, at: place(label.y) }));
+  labels.sort((a, b) => a.at - b.at);
+  if (labels.length > CROWD) labels = labels.filter((label, i) => label.bold || i === 0 || i === labels.length - 1);
   labels.forEach((label, i) => { if (i) label.at = Math.max(label.at, labels[i - 1].at + LABEL); });
   for (let i = labels.length - 1, floor = height; i >= 0; i -= 1, floor -= LABEL) labels[i].at = Math.min(labels[i].at, floor);
   return labels.map(label => ({
     xref: "paper", x: 1, xanchor: "left", xshift: 6, yref: "paper", y: 1 - label.at / height, yanchor: "middle",
     showarrow: false, font: { size: 12, color: label.color },
-    text: label.bold ? "<b>" + escaped(label.text) + "</b>" : escaped(label.text),
+    text: labelled(label.text, label.bold, 32),
   }));
 }
 
@@ -115,9 +117,13 @@ function fallBack(box, text) {
 const boxes = all(".plot");
 const drawAll = () => { if (window.Plotly && pictures) boxes.forEach(draw); };
 
+function redrawCard(control) {
+  all(".plot", control.closest(".card")).forEach(draw);
+}
+
 function press(button) {
   all("button", button.parentElement).forEach(other => other.setAttribute("aria-pressed", String(other === button)));
-  all(".plot", button.closest(".card")).forEach(draw);
+  redrawCard(button);
 }
 
 async function loadFigures() {
