@@ -144,7 +144,7 @@ def _experiment(method: Callable[Concatenate[Trial, P], None]) -> Callable[Conca
 
 
 class Trial:
-    """One phase of one built model. Its cache and token ids are made at the first warm-up and live until `record`."""
+    """One phase of one built model. Its cache and token ids are made at the first warm-up and live until `free`."""
 
     def __init__(self, bench: Bench, work: Workload) -> None:
         self.bench, self.work = bench, work

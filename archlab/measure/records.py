@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STATUSES = ("ok", "failed", "skipped")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Record:

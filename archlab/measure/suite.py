@@ -138,6 +138,10 @@ def run_suite(
     for name in sections:
         if name not in SECTIONS:
             raise ArchlabError(f"unknown section {name!r}{nearest(name, SECTIONS)} (known: {', '.join(SECTIONS)})")
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ArchlabError(f"{out} cannot be a folder of results: {(problem.strerror or 'unknown').lower()}") from None
     suite = Suite(Path(out), where, find_dtype(dtype, where), quick, start + budget_seconds, say)
     chosen = studies_for(where.type, quick) if studies is None else studies
     if "checks" in sections:

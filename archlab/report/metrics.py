@@ -1,8 +1,8 @@
-"""The quantities that a report compares: which column, at which workload and device, in which unit, how it came to be."""
+"""The quantities that a report compares: which column, where, in which unit, and how it came to be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,10 @@ from archlab.report import words
 from archlab.report.load import Run
 from archlab.report.parts import BOUND, CALCULATED
 from archlab.report.points import Point
+
+_SAY: Mapping[words.Scaler, Callable[[float], str]] = {
+    words.gib: words.say_bytes, words.seconds: units.show_seconds, words.flop: words.say_flop,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,7 @@ class Metric:
 
     def say(self, value: float) -> str:
         """'21.66 GiB', '8.47 ms': for a sentence."""
-        return {words.gib: words.say_bytes, words.seconds: units.show_seconds, words.flop: words.say_flop}.get(
-            self.scale, units.show_count
-        )(value)
+        return _SAY.get(self.scale, units.show_count)(value)
 
     @property
     def noun(self) -> str:
@@ -110,7 +112,9 @@ def kv_cache(run: Run) -> list[Metric]:
 
 def bounds(run: Run, phase: str) -> list[Metric]:
     """The bound on a phase, `decode` or `prefill`, at each device and workload."""
-    name, said = {"decode": ("Decode step", "bound on a decode step"), "prefill": ("Prefill", "bound on a prefill")}[phase]
+    name, said = {"decode": ("Decode step", "bound on a decode step"), "prefill": ("Prefill", "bound on a prefill")}[
+        phase
+    ]
     return [
         Metric(f"{phase}_bound_s", name, f"at {work_words(run, w)} on {device_title(run, h)}{_in_precision(run, p)}",
                words.seconds, BOUND, {"workload": w, "hardware": h, "precision": p}, said, "lower")
@@ -125,7 +129,9 @@ def weights(run: Run) -> list[Metric]:
 
 def flops(run: Run, phase: str) -> list[Metric]:
     """The FLOPs of a phase at each workload."""
-    name, said = {"decode": ("Decode step", "work of a decode step"), "prefill": ("Prefill", "work of a prefill")}[phase]
+    name, said = {"decode": ("Decode step", "work of a decode step"), "prefill": ("Prefill", "work of a prefill")}[
+        phase
+    ]
     return [
         Metric(f"flops_{phase}", name, f"at {work_words(run, w)}", words.flop, at={"workload": w}, said=said)
         for w in by_reach(run)

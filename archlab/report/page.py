@@ -17,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from archlab.errors import ArchlabError
-from archlab.report import findings, palette, words
+from archlab.report import headline, palette, words
 from archlab.report.charts.frame import FONT, TEMPLATE
 from archlab.report.load import Run, load_run
 from archlab.report.parts import Section
@@ -55,7 +55,7 @@ def html(run: Run) -> str:
     points = cast(run)
     made = sections(points)
     return _environment().get_template("page.html").render(
-        headline=words.sentence(findings.headline(points)), lede=findings.lede(points), run=run, cast=points,
+        headline=words.sentence(headline.headline(points)), lede=headline.lede(points), run=run, cast=points,
         sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
         css=Markup(_text("page.css")), colours=Markup(_colours(points)), script=Markup(_script()),
         plotly=Markup(_plotly()), raw=Markup(_packed(_raw(run))),
@@ -142,7 +142,7 @@ def _colours(points: Cast) -> str:
     names |= {f"point-{p.index}": p.look.line for p in points.all}
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))
     chosen = f":root{{--font:{FONT};{light}}}"
-    return f'{chosen}\n@media screen{{:root[data-theme="dark"]{{{dark}}}}}'
+    return f'{chosen}\n@media screen{{:root[data-theme="dark"]:not(.printing){{{dark};color-scheme:dark}}}}'
 
 
 # ---------------------------------------------------------------- the run's own tables

@@ -176,7 +176,9 @@ def axis_rank(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 def _shared_facets(cast: Cast) -> list[Facet]:
     run = cast.run
     owners = {p: p.base if run.is_study else p.group for p in cast.all}
-    facets = [_facet(cast, name, "", [p for p in cast.all if owners[p] == name]) for name in dict.fromkeys(owners.values())]
+    facets = [
+        _facet(cast, name, "", [p for p in cast.all if owners[p] == name]) for name in dict.fromkeys(owners.values())
+    ]
     facets = facets if len(facets) > 1 else []
     for axis in run.axes:
         values = sorted({p.values[axis.key] for p in cast.all}, key=lambda v: axis_rank(axis.values, v))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archlab.report import findings, tables, words
+from archlab.report import findings, outcomes, tables, times, words
 from archlab.report.charts import bounds, effect, kv_context, measured, memory, parameters, pattern, position
 from archlab.report.parts import BOUND, CALCULATED, MEASURED, Card, Section
 from archlab.report.points import Cast
@@ -63,7 +63,7 @@ def _compute(cast: Cast) -> Section | None:
 
 
 def _latency(cast: Cast) -> Section | None:
-    table = tables.times(cast)
+    table = times.times(cast)
     if table is None:
         return None
     tags = tuple(t for t in (BOUND, MEASURED) if any(c.tag == t for c in table.columns))
@@ -82,13 +82,13 @@ def _layers(cast: Cast) -> Section | None:
 
 
 def _refused(cast: Cast) -> Section | None:
-    table = tables.refused(cast)
+    table = outcomes.refused(cast)
     card = Card("Without numbers", table=table) if table else None
     return _section("refused", "Refused", "What could not be computed or measured, and why?", card)
 
 
 def _method(cast: Cast) -> Section | None:
-    meta, devices = cast.run.meta, tables.hardware(cast)
+    meta, devices = cast.run.meta, outcomes.hardware(cast)
     facts = [(f["what"], _formula(f), True) for f in meta["formulas"]]
     formulas = Card("Formulas", (CALCULATED,), "As they were evaluated.", facts=tuple(facts)) if facts else None
     said = meta["assumptions"]

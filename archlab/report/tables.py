@@ -1,17 +1,15 @@
-"""The tables of a report: what differs, every time beside the others, the devices, what was refused."""
+"""The main table of a report, and what its tables share: columns of numbers over bars, a row a point."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from archlab import units
 from archlab.report import metrics, words
-from archlab.report.charts import measured
 from archlab.report.load import Axis, Record
 from archlab.report.metrics import Metric
-from archlab.report.parts import CALCULATED, MEASURED, Cell, Column, Row, Table
+from archlab.report.parts import CALCULATED, Cell, Column, Row, Table
 from archlab.report.points import Cast, Point, many_bases
 
 DIFFERENT = 1.1
@@ -28,9 +26,6 @@ def table(id_: str, label: str, head: str, points: Sequence[Point], columns: Seq
         Row(points[i].tag, tuple(cells[i] for _, cells in columns), points[i], points[i].note) for i in order
     ]  # fmt: skip
     return Table(id_, label, head, tuple(c for c, _ in columns), tuple(rows))
-
-
-# ---------------------------------------------------------------- what differs
 
 
 def main(cast: Cast) -> Table:
@@ -124,133 +119,3 @@ def _mark(cast: Cast, metric: Metric, point: Point) -> str:
     row = cast.run.row(point.name, **metric.at) if metric.at.get("workload") else None
     trained, context = (row.get("trained_context"), row.get("context")) if row else (None, None)
     return "†" if trained and context and context > trained and metric.of(cast.run, point) is not None else ""
-
-
-# ---------------------------------------------------------------- times
-
-
-def times(cast: Cast) -> Table | None:
-    """Each bound and each measurement in a column of its own, tagged."""
-    by_device = metrics.devices(cast.run)
-    bounds = [m for phase in ("decode", "prefill") for m in metrics.bounds(cast.run, phase)]
-    bounds.sort(key=lambda m: by_device.index(m.at["hardware"] or ""))
-    made = [_bound_column(cast, m) for m in bounds if m.known(cast.run, cast.ok)]
-    made += _measured_columns(cast)
-    return table("times", "All times", "Point", cast.ok, _only(made, cast)) if made else None
-
-
-def _bound_column(cast: Cast, metric: Metric) -> Made:
-    """A column under the heading of its device."""
-    column, cells = metric_column(cast, metric)
-    unit = f"{column.unit.split(',')[0]} {metrics.when(cast.run, metric)}"
-    return replace(column, unit=unit, group=metrics.device_title(cast.run, metric.at["hardware"])), cells
-
-
-def _only(made: list[Made], cast: Cast) -> list[Made]:
-    """The cells of the points with numbers alone."""
-    return [(column, [c for c, p in zip(cells, cast.all, strict=True) if p.ok]) for column, cells in made]
-
-
-def _measured_columns(cast: Cast) -> list[Made]:
-    found = measured.rows(cast)
-    keys = dict.fromkeys((r["phase"], r["workload"], measured.place(r)) for _, r in found)
-    return [_measured_column(cast, key, found) for key in sorted(keys, key=str)]
-
-
-def _measured_column(cast: Cast, key: tuple[str, str, str], found: list[tuple[Point, Record]]) -> Made:
-    mine = {p: r for p, r in found if (r["phase"], r["workload"], measured.place(r)) == key}
-    scale, most = words.seconds(r["median_s"] for r in mine.values()), max(r["median_s"] for r in mine.values())
-    first = next(iter(mine.values()))
-    name = {"decode": "Decode step", "prefill": "Prefill"}.get(key[0], key[0])
-    reach = words.workload(first) if first.get("context") else metrics.work_words(cast.run, key[1])
-    cells = [_time_cell(mine.get(p), scale, most) for p in cast.all]
-    unit, group = f"{scale.unit} at {reach.removesuffix(' tokens')}", f"{key[2]}: median"
-    return Column(f"{key[0]}_median_s {key[1]} {key[2]}", name, unit, MEASURED, group=group), cells
-
-
-def _time_cell(row: Record | None, scale: words.Scale, most: float) -> Cell:
-    return Cell(scale.show(row["median_s"]), row["median_s"], row["median_s"] / most) if row else Cell("not measured")
-
-
-# ---------------------------------------------------------------- devices, refusals
-
-
-def hardware(cast: Cast) -> Table | None:
-    """The devices and where their numbers come from."""
-    known = cast.run.meta["hardware"]
-    if not known:
-        return None
-    columns = (
-        Column("memory_bytes", "Memory", "GiB"), Column("bandwidth_bytes_per_s", "Bandwidth", "GB/s"),
-        Column("peak_flops", "Peak", "TFLOP/s by format", number=False), Column("status", "Status", number=False),
-        Column("source", "Source", number=False),
-    )  # fmt: skip
-    return Table("devices", "Devices", "Device", columns, tuple(_device(n, d) for n, d in known.items()))
-
-
-def _device(name: str, device: Record) -> Row:
-    memory, rate, peaks = (
-        device.get("memory_bytes"),
-        device.get("bandwidth_bytes_per_s"),
-        device.get("peak_flops") or {},
-    )
-    peak = ", ".join(f"{form} {value / 1e12:,.4g}" for form, value in peaks.items())
-    cells = (
-        Cell(words.NONE if memory is None else f"{memory / units.GIB:,.1f}", memory),
-        Cell(words.NONE if rate is None else f"{rate / units.GB:,.0f}", rate), Cell(peak, peak),
-        Cell(str(device.get("status") or words.NONE), device.get("status")),
-        Cell(str(device.get("source") or words.NONE), device.get("source")),
-    )  # fmt: skip
-    return Row(str(device.get("title") or name), cells)
-
-
-def refused(cast: Cast) -> Table | None:
-    """Every point, and every row of a point, that has no numbers: what it was, where, and the sentence."""
-    rows = [row for p in cast.all for row in _refusals(cast, p)] + _failed_measurements(cast)
-    columns = tuple(Column(k, k.capitalize(), number=False) for k in ("outcome", "where", "reason"))
-    return Table("refused-points", "Refused and failed", "Point", columns, tuple(rows)) if rows else None
-
-
-def _refusals(cast: Cast, point: Point) -> list[Row]:
-    rows = cast.run.rows[point.name]
-    lost = [r for r in rows if r["status"] != "ok"]
-    kinds = dict.fromkeys((r["status"], r.get("reason")) for r in lost)
-    found = []
-    for status, reason in kinds:
-        mine = [r for r in lost if (r["status"], r.get("reason")) == (status, reason)]
-        where = "everywhere" if len(mine) == len(rows) else _places(cast, mine, rows)
-        found.append(_lost(point, status, where, reason))
-    return found
-
-
-def _places(cast: Cast, mine: list[Record], rows: list[Record]) -> str:
-    """What the refused rows share that the others lack: the devices, workloads and precisions."""
-    said = []
-    for key, name in (
-        ("hardware", lambda h: metrics.device_title(cast.run, h)),
-        ("workload", lambda w: metrics.work_words(cast.run, w)),
-        ("precision", str),
-    ):
-        here, all_ = (list(dict.fromkeys(r[key] for r in part)) for part in (mine, rows))
-        if len(here) < len(all_):
-            said.append(words.listing([name(x) for x in here]))
-    return ", ".join(said) or "some rows"
-
-
-def _failed_measurements(cast: Cast) -> list[Row]:
-    known = {p.name: p for p in cast.all}
-    lost = [r for r in cast.run.measured_rows if r.get("status") not in ("ok", None) and r["point"] in known]
-    return [_lost(known[r["point"]], r["status"], _attempt(r), r.get("reason")) for r in lost]
-
-
-def _attempt(row: Record) -> str:
-    said = [
-        f"measuring {row.get('phase') or ''}".strip(),
-        words.workload(row) if row.get("context") else str(row.get("workload") or ""),
-    ]
-    return ", ".join(x for x in (*said, measured.place(row)) if x)
-
-
-def _lost(point: Point, status: Any, where: str, reason: Any) -> Row:
-    reason = str(reason or "no reason was noted")
-    return Row(point.tag, (Cell(str(status), status), Cell(where, where), Cell(reason, reason)), point)

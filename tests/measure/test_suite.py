@@ -141,6 +141,9 @@ def test_declared_studies_load(study):
 def test_bad_input_is_one_sentence(tmp_path):
     with pytest.raises(ArchlabError, match="'latncy'; did you mean 'latency'"):
         run_suite(tmp_path, "cpu", sections=("latncy",))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArchlabError, match="file cannot be a folder of results: file exists"):
+        run_suite(tmp_path / "file", "cpu")
 
 
 def test_command_line_of_one_model(tmp_path, capsys, rates, monkeypatch):

@@ -51,12 +51,15 @@ def stacked(stack: Stack, rules: Sequence[tuple[str, float]] = ()) -> dict[str, 
     shapes, notes = _rules(stack.scale, rules)
     layout = {
         "barmode": "stack", "bargap": 0.34, "shapes": shapes, "annotations": notes,
-        "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends) + 6, "t": 22 if rules else 6, "b": 46},
+        "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends) + 6,
+                   "t": 22 if rules else 6, "b": 46},
         "xaxis": {"range": [0, most * 1.02], "title": {"text": stack.title}, "showline": False, "ticks": ""},
         "yaxis": row_axis(points),
     }  # fmt: skip
     bars = [_bar(stack, part, points) for part in stack.seen()]
-    return drawing([*bars, _ends(stack, points, ends, most * 1.02 if rules else None)], layout, row=ROW, ticks=row_names(points))
+    return drawing(
+        [*bars, _ends(stack, points, ends, most * 1.02 if rules else None)], layout, row=ROW, ticks=row_names(points)
+    )
 
 
 def row_axis(points: Sequence[Point]) -> dict[str, Any]:
@@ -79,15 +82,17 @@ def legend(names: Sequence[str], said: Mapping[str, str] | None = None) -> tuple
 
 def _bar(stack: Stack, part: str, points: Sequence[Point]) -> Any:
     values = [stack.values[p].get(part, 0) for p in points]
-    texts = [
-        hover(p.short, f"{safe(part)} {stack.scale.full(v)}", f"{percent(v / stack.total(p))} of {stack.scale.full(stack.total(p))}", stack.tag)
-        for p, v in zip(points, values, strict=True)
-    ]  # fmt: skip
     return go.Bar(
         x=[stack.scale.of(v) for v in values], y=[p.key for p in points], orientation="h", name=part,
         meta=[p.index for p in points], marker={"color": palette.part(part)[0], "line": {"width": 0}},
-        hovertext=texts, hoverinfo="text",
+        hovertext=[_said(stack, part, p) for p in points], hoverinfo="text",
     )  # fmt: skip
+
+
+def _said(stack: Stack, part: str, point: Point) -> str:
+    value, total = stack.values[point].get(part, 0), stack.total(point)
+    share = f"{percent(value / total)} of {stack.scale.full(total)}"
+    return hover(point.short, f"{safe(part)} {stack.scale.full(value)}", share, stack.tag)
 
 
 def _ends(stack: Stack, points: Sequence[Point], ends: list[str], at: float | None) -> Any:

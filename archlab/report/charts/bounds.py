@@ -15,26 +15,30 @@ NOT_PARTS = ("", "_by")
 
 def card(cast: Cast) -> Card | None:
     """The card, or None where the run has no bounds."""
-    stacks = {
-        phase: choices.variants(cast.run, True, lambda at, phase=phase: _stack(cast, phase, at)) for phase in PHASES
-    }
-    stacks = {phase: found for phase, found in stacks.items() if found}
+    stacks = {phase: _stacks(cast, phase) for phase in PHASES if _stacks(cast, phase)}
     if not stacks:
         return None
-    figures = tuple(
-        Figure(f"bound-{phase}", PHASES[phase], f"{PHASES[phase]}: lower bound by part; the numbers are in the table below.",
-               {key: bars.stacked(stack) for key, stack in found.items()}, tag=BOUND)
-        for phase, found in stacks.items()
-    )  # fmt: skip
     seen = dict.fromkeys(part for found in stacks.values() for stack in found.values() for part in stack.seen())
-    columns = {f"{phase} {key}".strip(): stack for phase, found in stacks.items() for key, stack in found.items()}
+    said = choices.names(cast.run, True)
+    columns = {f"{phase} {said[key]}".strip(): stack for phase, found in stacks.items() for key, stack in found.items()}
     return Card(
         "Least time by part", (BOUND,),
         "Each operation takes at least its FLOPs over the peak rate, and at least its bytes over the bandwidth.",
-        figures=figures, small=True, switches=choices.switches(cast.run, True, next(iter(stacks.values()))), legend=bars.legend(list(seen)),
+        figures=tuple(_figure(phase, found) for phase, found in stacks.items()), small=True,
+        switches=choices.switches(cast.run, True, next(iter(stacks.values()))), legend=bars.legend(list(seen)),
         numbers=bars.numbers("bound-numbers", "Bounds by part", columns),
-        notes=("Behind a bar: the whole bound, and the roof that is the nearer one for the whole step.",),
+        notes=("Beside a bar: the whole bound, and which roof is the nearer one for the whole step.",),
     )  # fmt: skip
+
+
+def _stacks(cast: Cast, phase: str) -> dict[str, bars.Stack]:
+    return choices.variants(cast.run, True, lambda at: _stack(cast, phase, at))
+
+
+def _figure(phase: str, found: Mapping[str, bars.Stack]) -> Figure:
+    about = f"{PHASES[phase]}: lower bound by part; the numbers are in the table below."
+    drawings = {key: bars.stacked(stack) for key, stack in found.items()}
+    return Figure(f"bound-{phase}", PHASES[phase], about, drawings, tag=BOUND)
 
 
 def _stack(cast: Cast, phase: str, at: choices.At) -> bars.Stack | None:

@@ -25,7 +25,7 @@ def options(run: Run, hardware: bool) -> dict[str, list[tuple[str, str]]]:
 
 
 def switches(run: Run, hardware: bool, states: Iterable[str]) -> tuple[Switch, ...]:
-    """A switch for each dimension with a choice; the first state with numbers is on, the longest context before others."""
+    """A switch for each dimension with a choice. On is the first state that has numbers, the longest context first."""
     found = {k: v for k, v in options(run, hardware).items() if len(v) > 1}
     if not found:
         return ()
@@ -33,8 +33,16 @@ def switches(run: Run, hardware: bool, states: Iterable[str]) -> tuple[Switch, .
     there = set(states)
     ranked = itertools.product(*([key for key, _ in order] for order in orders))
     on = next((state for state in ranked if "/".join(state) in there), tuple(v[0][0] for v in found.values()))
-    names = {"workload": "At", "hardware": "On", "precision": "In"}
-    return tuple(Switch(names[k], tuple(v), chosen) for (k, v), chosen in zip(found.items(), on, strict=True))
+    said = {"workload": "At", "hardware": "On", "precision": "In"}
+    return tuple(Switch(said[k], tuple(v), chosen) for (k, v), chosen in zip(found.items(), on, strict=True))
+
+
+def names(run: Run, hardware: bool) -> dict[str, str]:
+    """State of the switches -> how people would say it: 'at 128k tokens on GeForce RTX 4090'."""
+    found = {k: v for k, v in options(run, hardware).items() if len(v) > 1}
+    said = {"workload": "at ", "hardware": "on ", "precision": "in "}
+    states = itertools.product(*([(key, said[k] + label) for key, label in v] for k, v in found.items()))
+    return {"/".join(key for key, _ in state): " ".join(label for _, label in state) for state in states}
 
 
 def variants(run: Run, hardware: bool, draw: Callable[[At], Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def card(cast: Cast) -> Card | None:
 
 
 def chosen(cast: Cast) -> list[Metric]:
-    """The cache, the decode bound on two devices, FLOPs, parameters, and d_ff where it pays; at the two ends of reach."""
+    """The cache, the decode bound on two devices, FLOPs, parameters, d_ff where it pays; at both ends of reach."""
     run = cast.run
     ends = {w for w in (*metrics.by_reach(run)[:1], metrics.longest(run)) if w}
     first = metrics.precisions(run)[:1]

@@ -96,5 +96,11 @@ def end_text(point: Point) -> str:
 
 
 def end_label(point: Point, value: float) -> dict[str, Any]:
-    """A text beside the last point of a line, in its colour; the released shape is bold and stays where there is no room for all."""
-    return {"point": point.index, "text": end_text(point), "y": value, "color": point.look.text[0], "bold": point.released}
+    """A text beside the last point of a line, in its colour; a bold one stays where there is no room for all."""
+    return {
+        "point": point.index,
+        "text": end_text(point),
+        "y": value,
+        "color": point.look.text[0],
+        "bold": point.released,
+    }

@@ -23,15 +23,13 @@ def card(cast: Cast) -> Card | None:
     if not values:
         return None
     scale = words.gib(values)
-    about = "Key and value cache in GiB against context length, one line for each point; the numbers are in the table below."
+    about = "KV cache in GiB against context, one line for each point; the numbers are in the table below."
     figure = Figure("kv-context", "", about, {"": _drawing(cast, scale, values)})
-    devices = ["Dotted rules are the whole memory of a device; weights have to go there too."] * bool(
-        _devices(cast, values)
-    )
+    rules = ["Dotted rules are the whole memory of a device; weights have to go there too."]
     return Card(
         "Cache against context length", (CALCULATED,), f"Batch 1{_precision(cast)}. Both axes are logarithmic.",
         figures=(figure,), numbers=lines.numbers(cast, "kv-context-numbers", COLUMN, "KV cache", scale),
-        notes=(*lines.notes(cast), *devices),
+        notes=(*lines.notes(cast), *rules * bool(_devices(cast, values))),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Lines against context: one a point, paler beyond the context that the model was trained for."""
+"""Lines against context: one a point, fainter beyond the context that the model was trained for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def drawn(cast: Cast) -> list[Point]:
 
 
 def traces(cast: Cast, column: str, scale: Scale, say: Say) -> list[Any]:
-    """A line for each point; where it leaves the trained context, a paler one goes on."""
+    """A line for each point; where it leaves the trained context, a fainter one goes on."""
     found = []
     for point in drawn(cast):
         rows = [r for r in cast.run.curve_rows[point.name] if r.get(column)]
@@ -85,9 +85,9 @@ def _cell(row: Record | None, column: str, scale: Scale) -> Cell:
 
 
 def notes(cast: Cast) -> list[str]:
-    """What the paler lines and the dagger mean, where there are any."""
+    """What the fainter lines and the dagger mean, where there are any."""
     beyond = any(r.get("beyond_trained") for p in drawn(cast) for r in cast.run.curve_rows[p.name])
-    return ["The paler part of a line, † in tables, is beyond the context that the model was trained for."] * beyond
+    return ["The fainter part of a line, † in tables, is beyond the context that the model was trained for."] * beyond
 
 
 def trained_rule(cast: Cast) -> list[int]:

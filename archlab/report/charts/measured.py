@@ -41,7 +41,7 @@ def card(cast: Cast) -> Card | None:
         "Measured, beside the bound on that device", (MEASURED, BOUND), _caption(cast, found, setups),
         figures=figures, small=True, switches=(switch,) * (len(setups) > 1), legend=_legend(),
         numbers=_numbers(cast, found),
-        notes=("The bound takes the rates that were measured on that device in the same run, not a data sheet's.",),
+        notes=("The bound takes the rates measured on that device in the same run, not those of a data sheet.",),
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _samples(found: list[tuple[Point, Record]]) -> str:
 
 def _legend() -> tuple[Swatch, ...]:
     return (Swatch("measured: median, whiskers from 5 % to 95 % of the runs", "measured"),
-            Swatch("bound: no program on this device is faster", "limit"))  # fmt: skip
+            Swatch("bound: from the rates measured on that device", "limit"))  # fmt: skip
 
 
 def _figure(cast: Cast, phase: str, work: str, setups: list[str], found: list[tuple[Point, Record]]) -> Figure:
@@ -90,7 +90,8 @@ def _drawing(chosen: list[tuple[Point, Record]]) -> dict[str, Any]:
     most = max(x for _, r in chosen for x in (r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0))
     layout = {
         "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends) + 6, "t": 6, "b": 46},
-        "xaxis": {"range": [0, most / scale.divisor * 1.03], "title": {"text": scale.unit}, "showline": False, "nticks": 6},
+        "xaxis": {"range": [0, most / scale.divisor * 1.03], "title": {"text": scale.unit},
+                  "showline": False, "nticks": 6},
         "yaxis": bars.row_axis(points),
     }  # fmt: skip
     traces = [_bound(scale, chosen), _median(scale, chosen), _text(scale, chosen, ends)]
@@ -116,18 +117,10 @@ def _median(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
 
 
 def _said(row: Record) -> tuple[str, ...]:
-    spread = (
-        f"5 % to 95 %: {units.show_seconds(row['p5_s'])} to {units.show_seconds(row['p95_s'])}"
-        if row.get("p95_s")
-        else ""
-    )
-    return (
-        f"median {units.show_seconds(row['median_s'])}",
-        *[spread] * bool(spread),
-        f"n = {row.get('n') or 'not noted'}",
-        safe(place(row)),
-        MEASURED,
-    )
+    ends = [units.show_seconds(row[k]) for k in ("p5_s", "p95_s") if row.get(k)]
+    spread = [f"5 % to 95 %: {' to '.join(ends)}"] * (len(ends) == 2)
+    counted = f"n = {row.get('n') or 'not noted'}"
+    return (f"median {units.show_seconds(row['median_s'])}", *spread, counted, safe(place(row)), MEASURED)
 
 
 def _bound(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
@@ -143,8 +136,8 @@ def _bound(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
 def _text(scale: words.Scale, chosen: list[tuple[Point, Record]], ends: list[str]) -> Any:
     furthest = [scale.of(max(r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0)) for _, r in chosen]
     return go.Scatter(
-        x=furthest, y=[p.key for p, _ in chosen], text=[f"\u2002{safe(e)}" for e in ends], mode="text", cliponaxis=False,
-        meta=[p.index for p, _ in chosen], textposition="middle right", hoverinfo="skip",
+        x=furthest, y=[p.key for p, _ in chosen], text=[f"\u2002{safe(e)}" for e in ends], mode="text",
+        cliponaxis=False, meta=[p.index for p, _ in chosen], textposition="middle right", hoverinfo="skip",
         textfont={"size": 12.5, "color": CHROME["ink2"][0]},
     )  # fmt: skip
 

@@ -26,11 +26,12 @@ def card(cast: Cast) -> Card | None:
     about = "Weights and KV cache in GiB stacked, one bar for each point; the numbers are in the table below."
     drawings = {key: bars.stacked(stack, _rules(cast, stack)) for key, stack in stacks.items()}
     seen = list(dict.fromkeys(part for stack in stacks.values() for part in stack.seen()))
+    said = choices.names(cast.run, False)
     return Card(
         "Weights and cache together", (CALCULATED,), "What has to lie in memory at the least, the cache full.",
         figures=(Figure("memory", "", about, drawings),), switches=choices.switches(cast.run, False, stacks),
         legend=bars.legend(seen, SAID),
-        numbers=bars.numbers("memory-numbers", "Weights and cache", stacks),
+        numbers=bars.numbers("memory-numbers", "Weights and cache", {said[k]: v for k, v in stacks.items()}),
         notes=("Activations and what an engine sets aside come on top. " + _rule_note(cast),),
     )  # fmt: skip
 
@@ -62,7 +63,7 @@ def _rules(cast: Cast, stack: bars.Stack) -> list[tuple[str, float]]:
             if d.get("memory_bytes")
         }
     )
-    reach = [(size, title) for size, title in known if size < most * 2.5]
+    reach = [(size, title) for size, title in known if size < most * 2]
     chosen: list[tuple[str, float]] = []
     for size, title in reach:
         room = 0.008 * (len(title) + 3) * max(size for size, _ in reach)

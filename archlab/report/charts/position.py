@@ -53,7 +53,7 @@ def _from_zero(high: float, title: str) -> dict[str, Any]:
 
 
 def _say(row: Record) -> tuple[str, ...]:
-    whole, attention = row.get(WHOLE), row.get(ATTENTION)
+    whole, attention = row.get(WHOLE) or 0, row.get(ATTENTION)
     share = [f"attention {words.percent(attention / whole)} of it"] if whole and attention is not None else []
     return (f"{words.say_flop(whole)} for the token", *share, CALCULATED)
 

@@ -12,14 +12,15 @@ document.addEventListener("click", event => {
 });
 document.addEventListener("change", event => { if (event.target.matches(".switch select")) redrawCard(event.target); });
 addEventListener("hashchange", () => { const section = readHash(); showFiltered(); drawAll(); goTo(section); });
-let lastWidth = document.documentElement.clientWidth;
+let lastWidth = root.clientWidth;
 addEventListener("resize", later(120, () => {
-  if (document.documentElement.clientWidth === lastWidth) return;
-  lastWidth = document.documentElement.clientWidth;
+  if (root.clientWidth === lastWidth) return;
+  lastWidth = root.clientWidth;
   drawAll();
 }));
-addEventListener("beforeprint", drawAll);
-addEventListener("afterprint", drawAll);
+const printing = on => { root.classList.toggle("printing", on); drawAll(); };
+addEventListener("beforeprint", () => printing(true));
+addEventListener("afterprint", () => printing(false));
 
 async function begin() {
   const section = readHash();

@@ -28,18 +28,28 @@ function keepShown(trace) {
 }
 
 function labelled(text, bold, most) {
-  const short = escaped(text.length > most ? text.slice(0, most - 1) + "…" : text);
+  const cut = part => escaped(part.length > most ? part.slice(0, most - 1) + "…" : part);
+  const [first, ...rest] = text.split(" · ");
+  const short = text.length > most && rest.length ? cut(first) + "<br>" + cut(rest.join(" · ")) : cut(text);
   return bold ? "<b>" + short + "</b>" : short;
 }
 
 function rowsOf(picture, narrow) {
   const { layout, hints } = picture;
   const keys = layout.yaxis.categoryarray.filter(key => shown(+key.slice(1)));
-  const name = ([text, bold]) => labelled(text, bold, narrow ? 15 : 30);
+  const name = ([text, bold]) => labelled(text, bold, narrow ? 16 : 30);
   const yaxis = { ...layout.yaxis, categoryarray: keys, tickvals: keys, ticktext: keys.map(k => name(hints.ticks[k])) };
   yaxis.range = [keys.length - 0.5, -0.5];
   layout.yaxis = yaxis;
-  layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * (keys.length > 12 ? hints.row * 0.8 : hints.row);
+  layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * (keys.length > 12 && !narrow ? hints.row * 0.8 : hints.row);
+}
+
+// Labels of upright rules one above the other, as they would run into one another.
+function stagger(layout) {
+  const labels = (layout.annotations || []).filter(label => label.yref === "paper");
+  labels.forEach((label, i) => { label.yshift = 14 * i; });
+  if (labels.some(label => label.y === 1)) layout.margin.t += 14 * (labels.length - 1);
+  if (layout.yaxis.categoryarray) layout.height += 14 * Math.max(labels.length - 1, 0);
 }
 
 function slim(picture) {
@@ -49,10 +59,12 @@ function slim(picture) {
     const odd = (axis.tickvals.length - 1) % 2;
     axis.ticktext = axis.ticktext.map((text, i) => (i % 2 === odd ? "" : text));
   }
-  layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, hints.ticks ? 118 : 54) };
+  layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, hints.ticks ? 122 : 54) };
+  stagger(layout);
   if (hints.labels) layout.margin.r = 12;
   if (hints.height) layout.height = Math.min(layout.height, 340);
   if (!hints.ticks) return;
+  layout.yaxis.tickfont = { size: 11.5 };
   layout.margin.r = Math.min(layout.margin.r, 82);
   picture.data.filter(t => t.mode === "text").forEach(t => { t.text = t.text.map(text => text.split(", ")[0]); });
 }

@@ -1,5 +1,7 @@
 // Light and dark: the style sheet has both; a picture's colours are exchanged for their twins.
-const isDark = () => document.documentElement.dataset.theme === "dark" && !matchMedia("print").matches;
+const root = document.documentElement;
+const isPrinting = () => root.classList.contains("printing");
+const isDark = () => root.dataset.theme === "dark" && !isPrinting();
 
 function themed(value) {
   if (typeof value === "string") return data.twins[value.toLowerCase()] || value;
@@ -14,7 +16,7 @@ function nameTheme() {
 
 function switchTheme() {
   const next = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = next;
+  root.dataset.theme = next;
   try { localStorage.setItem("archlab-theme", next); } catch (e) { /* a file may have no storage */ }
   nameTheme();
   drawAll();
