@@ -48,10 +48,9 @@ def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> Model
 
 def read(model: str | Path) -> dict[str, Any]:
     """The keys of a preset or of a file, inheritance done; checked only by `resolve`."""
-    path = Path(model)
-    if path.suffix in (".yaml", ".yml") or "/" in str(model) or path.is_file():
+    path, found = Path(model), group_files("model")
+    if path.suffix in (".yaml", ".yml", ".json") or "/" in str(model):
         return _inherit(path, ())
-    found = group_files("model")
     if str(model) not in found:
         raise UnknownNameError(f"unknown model {str(model)!r}{nearest(str(model), found)} (archlab models lists them)")
     return copy.deepcopy(_preset(found[str(model)]))

@@ -11,7 +11,7 @@ from archlab.report import metrics, spreads, words
 from archlab.report.metrics import Metric
 from archlab.report.parts import BOUND, CALCULATED, Finding
 from archlab.report.points import Cast, Point
-from archlab.report.spreads import CLEAR, Spread
+from archlab.report.spreads import CLEAR, TIE, Spread
 
 
 def findings(cast: Cast) -> tuple[Finding, ...]:
@@ -60,22 +60,21 @@ def _strong(text: str) -> Markup:
 def _what(metric: Metric, whose: Markup) -> Markup:
     """'is the KV cache with n_kv_heads 1 at 128k tokens', the point in bold."""
     if metric.tag == BOUND:
-        return escape(f"is the least that a {metric.name.lower()} ") + whose + escape(f" can take {metric.where}")
+        return escape(f"is the least that a {metric.name.lower()}") + whose + escape(f" can take {metric.where}")
     verb = "are the" if metric is metrics.PARAMS else "is the"
-    return escape(f"{verb} {metric.noun} ") + whose + escape(f" {metric.where}" if metric.where else "")
+    return escape(f"{verb} {metric.noun}") + whose + escape(f" {metric.where}" if metric.where else "")
 
 
 def _finding(cast: Cast, of: Spread) -> Finding:
     """The least, then the released and the largest where they are others."""
     number, unit = words.split(of.say(of.least))
-    joint = "with " if cast.run.axes else "of "
-    text = _what(of.metric, escape(joint) + _strong(of.least.short))
     if len(of.values) > 1 and of.ratio < 1.005:
-        same = "the same" if of.ratio == 1 else f"within {words.percent(of.ratio - 1)}"
-        text += escape(f", {same} at all {len(of.values)} points")
-    elif len(of.values) > 1:
-        text += _against(of)
-    return Finding(number, unit, text + escape("."), of.metric.tag)
+        same = "the same" if of.ratio < TIE else f"within {words.percent(of.ratio - 1)}"
+        text = _what(of.metric, Markup("")) + escape(f", {same} at all {len(of.values)} points.")
+        return Finding(number, unit, text, of.metric.tag)
+    whose = escape(" with " if cast.run.axes else " of ") + _strong(of.least.short)
+    rest = _against(of) if len(of.values) > 1 else Markup("")
+    return Finding(number, unit, _what(of.metric, whose) + rest + escape("."), of.metric.tag)
 
 
 def _against(of: Spread) -> Markup:

@@ -54,13 +54,14 @@ class Run:
 
     @property
     def is_study(self) -> bool:
-        """False for a comparison of models."""
-        return self.meta["kind"] == "study"
+        """Shapes were varied; a comparison of models, or of one model at several workloads, is none."""
+        return self.meta["kind"] == "study" and bool(self.axes)
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """The axes of a study; none in a comparison."""
-        return tuple(Axis(a["key"], a.get("label", a["key"]), tuple(a["values"])) for a in self.meta["axes"])
+        """The axes of the shape. One that varies within a point, as a workload's context does, is not of these."""
+        named = (Axis(a["key"], a.get("label", a["key"]), tuple(a["values"])) for a in self.meta["axes"])
+        return tuple(a for a in named if all(len({r[a.key] for r in rows}) == 1 for rows in self.rows.values()))
 
     @cached_property
     def rows(self) -> dict[str, list[Record]]:

@@ -17,7 +17,7 @@ _SAY: Mapping[words.Scaler, Callable[[float], str]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
     """`name` and `where` read on as a sentence: 'KV cache' 'at 128k tokens'."""
 
@@ -85,6 +85,20 @@ def _described(run: Run, workload: str | None) -> Mapping[str, Any]:
 def devices(run: Run) -> list[str]:
     """The hardware of the rows, in their order."""
     return [h for h in dict.fromkeys(r["hardware"] for rows in run.rows.values() for r in rows) if h is not None]
+
+
+def fits(run: Run, point: str, at: Mapping[str, str | None]) -> bool:
+    """False where weights and cache alone are more than the device's memory; True where that is not known."""
+    memory = run.meta["hardware"].get(at.get("hardware"), {}).get("memory_bytes")
+    needs = [run.value(point, column, **at) for column in ("weights_bytes", "kv_cache_bytes")]
+    return memory is None or None in needs or sum(needs) <= memory
+
+
+def roomiest(run: Run) -> list[str]:
+    """The devices, those that hold more of the points at the longest workload first."""
+    at = {"workload": longest(run), "precision": next(iter(precisions(run)), None)}
+    held = {h: sum(fits(run, p, {**at, "hardware": h}) for p in run.rows) for h in devices(run)}
+    return sorted(held, key=lambda h: -held[h])
 
 
 def device_title(run: Run, hardware: str | None) -> str:

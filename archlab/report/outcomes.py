@@ -46,7 +46,7 @@ def _places(cast: Cast, mine: list[Record], rows: list[Record]) -> str:
 
 
 def _failed_measurements(cast: Cast) -> list[Row]:
-    known = {p.name: p for p in cast.all}
+    known = {p.name: p for p in (*cast.all, *cast.stand_ins)}
     lost = [r for r in cast.run.measured_rows if r.get("status") not in ("ok", None) and r["point"] in known]
     return [_lost(known[r["point"]], r["status"], _attempt(r), r.get("reason")) for r in lost]
 

@@ -62,7 +62,7 @@ def html(run: Run) -> str:
         figures=Markup(_packed({"figures": _figures(made), "template": TEMPLATE})),
         data=Markup(_json({
             "twins": _twins(points),
-            "points": [{"name": p.name, "facets": _facets_of(points, p.index)} for p in points.all],
+            "points": _filtered(points),
         })),
     )  # fmt: skip
 
@@ -72,7 +72,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"groupby_run": _runs, "unbroken": _unbroken}
+    environment.filters |= {"groupby_run": _runs, "unbroken": _unbroken, "brief": _brief}
     return environment
 
 
@@ -80,6 +80,11 @@ def _unbroken(text: str) -> Markup:
     """Words with a hyphen, as names of models are, are not broken at it."""
     words_ = (escape(w) for w in text.split(" "))
     return Markup(" ").join(Markup('<span class="nb">{}</span>').format(w) if _breaks(w) else w for w in words_)
+
+
+def _brief(value: Any) -> str:
+    """A value for sorting and CSV: numbers to nine significant figures, whole ones whole."""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def _breaks(word: str) -> bool:
@@ -121,8 +126,11 @@ def _figures(made: tuple[Section, ...]) -> dict[str, Any]:
     return {figure.id: figure.variants for figure in found}
 
 
-def _facets_of(points: Cast, index: int) -> list[int]:
-    return [i for i, facet in enumerate(points.facets) if index in facet.points]
+def _filtered(points: Cast) -> list[dict[str, Any]]:
+    """Each point's name and the pills that hold it."""
+    everyone = (*points.all, *points.stand_ins)
+    holds = {p: [i for i, facet in enumerate(points.facets) if p.index in facet.points] for p in everyone}
+    return [{"name": p.name, "facets": holds[p]} for p in everyone]
 
 
 # ---------------------------------------------------------------- colours
@@ -131,7 +139,8 @@ def _facets_of(points: Cast, index: int) -> list[int]:
 def _twins(points: Cast) -> dict[str, str]:
     """Light colour -> dark colour, for the pictures."""
     pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values()]
-    pairs += [pair for p in points.all for pair in (p.look.line, p.look.text)]
+    everyone = (*points.all, *points.stand_ins)
+    pairs += [pair for p in everyone for pair in (p.look.line, p.look.text)]
     return {light.lower(): dark.lower() for light, dark in pairs}
 
 
@@ -139,7 +148,7 @@ def _colours(points: Cast) -> str:
     """The variables of the style sheet, in both palettes."""
     names = dict(palette.CHROME)
     names |= {f"part-{k}": v for k, v in {**palette.PARTS, **palette.KINDS}.items()}
-    names |= {f"point-{p.index}": p.look.line for p in points.all}
+    names |= {f"point-{p.index}": p.look.line for p in (*points.all, *points.stand_ins)}
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))
     chosen = f":root{{--font:{FONT};{light}}}"
     return f'{chosen}\n@media screen{{:root[data-theme="dark"]:not(.printing){{{dark};color-scheme:dark}}}}'

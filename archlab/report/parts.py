@@ -97,7 +97,8 @@ class Strip:
 
     label: str
     points: tuple[int, ...]
-    cells: tuple[tuple[str, str], ...]  # (kind, variable of its colour)
+    cells: int
+    paths: tuple[tuple[str, str], ...]  # (variable of a colour, the outline of its cells)
     about: str
 
 

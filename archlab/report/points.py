@@ -66,6 +66,7 @@ class Cast:
 
     run: Run
     all: tuple[Point, ...]
+    stand_ins: tuple[Point, ...] = ()  # shapes that were measured in place of the run's own, too large for the machine
 
     @cached_property
     def ok(self) -> tuple[Point, ...]:
@@ -100,7 +101,20 @@ def cast(run: Run) -> Cast:
         shade = mates.index(name) / (len(mates) - 1) if len(mates) > 1 else 0.66
         drawn = look(hues[_hue(run, row, ramp)], dashes[_dash(run, row, ramp)], shade)
         points.append(_point(run, i, name, row, groups[name], drawn))
-    return Cast(run, tuple(points))
+    return Cast(run, tuple(points), tuple(_stand_ins(run, len(points))))
+
+
+def _stand_ins(run: Run, start: int) -> list[Point]:
+    """The measured shapes that are no points of the run; the filter does not reach them."""
+    rows = {r["point"]: r for r in run.measured_rows if r["point"] not in run.rows}
+    found = []
+    for i, (name, row) in enumerate(rows.items()):
+        values = {axis.key: row.get(axis.key) for axis in run.axes}
+        said = ", ".join(f"{a.label} {words.axis_tag(values[a.key])}" for a in run.axes)
+        tag = " · ".join(x for x in (str(row["base"]), said) if x)
+        drawn = look(0, 0, i / max(len(rows) - 1, 1))
+        found.append(Point(start + i, name, row["base"], tag, tag, False, "ok", None, values, row["base"], drawn))
+    return found
 
 
 def main_axis(run: Run) -> Axis | None:

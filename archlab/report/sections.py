@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from archlab.report import findings, outcomes, tables, times, words
 from archlab.report.charts import bounds, effect, kv_context, measured, memory, parameters, pattern, position
-from archlab.report.parts import BOUND, CALCULATED, MEASURED, Card, Section
+from archlab.report.parts import BOUND, CALCULATED, MEASURED, Card, Section, Table
 from archlab.report.points import Cast
 
 
@@ -28,12 +28,16 @@ def _summary(cast: Cast) -> Section | None:
 
 def _differences(cast: Cast) -> Section | None:
     table = tables.main(cast)
-    notes = ["A bar runs from zero to the largest of its column. Select a heading to sort."]
-    if any(cell.mark for row in table.rows for cell in row.cells):
-        notes.append("† longer than the context that the model was trained for.")
+    notes = ["A bar runs from zero to the largest of its column. Select a heading to sort.", *_beyond(table)]
     title = "All points" if cast.run.is_study else "All models"
     card = Card(title, (CALCULATED,), table=table, raw=True, notes=tuple(notes))
     return _section("differences", "What differs", _question(cast), card)
+
+
+def _beyond(table: Table) -> list[str]:
+    """What the dagger says, where there is one."""
+    marks = "".join(cell.mark for row in table.rows for cell in row.cells)
+    return ["† longer than the context that the model was trained for."] * ("†" in marks)
 
 
 def _question(cast: Cast) -> str:
@@ -63,18 +67,19 @@ def _compute(cast: Cast) -> Section | None:
 
 
 def _latency(cast: Cast) -> Section | None:
-    table = times.times(cast)
-    if table is None:
+    table, timed = times.times(cast), measured.card(cast)
+    if table is None and timed is None:
         return None
-    tags = tuple(t for t in (BOUND, MEASURED) if any(c.tag == t for c in table.columns))
-    all_times = Card("All times", tags, table=table, notes=(_bound_note(cast),))
-    question = "How fast can it be at best, and how fast was it?" if MEASURED in tags else "How fast can it be at best?"
-    return _section("latency", "Latency", question, bounds.card(cast), measured.card(cast), all_times)
+    tags = tuple(t for t in (BOUND, MEASURED) if table and any(c.tag == t for c in table.columns))
+    all_times = Card("All times", tags, table=table, notes=_time_notes(cast, table)) if table else None
+    question = "How fast can it be at best, and how fast was it?" if timed else "How fast can it be at best?"
+    return _section("latency", "Latency", question, bounds.card(cast), timed, all_times)
 
 
-def _bound_note(cast: Cast) -> str:
-    text = "A bound is what no program can beat on that device; it is neither a measurement nor a forecast."
-    return text if measured.rows(cast) else f"{text} Nothing was measured in this run."
+def _time_notes(cast: Cast, table: Table) -> tuple[str, ...]:
+    first = "A bound is what no program can beat on that device; it is neither a measurement nor a forecast."
+    nothing = "" if measured.rows(cast) else " Nothing was measured in this run."
+    return (first + nothing, *_beyond(table), *bounds.misfits(cast))
 
 
 def _layers(cast: Cast) -> Section | None:

@@ -11,6 +11,8 @@ from archlab.report.points import Cast, Point
 
 CLEAR = 1.05
 """Ratios nearer to one than this are not worth a heading."""
+TIE = 1.0005
+"""Numbers nearer to one another than this are equal."""
 ALIKE = 1.25
 """Models within this ratio of parameters are compared as of one size."""
 
@@ -24,13 +26,20 @@ class Spread:
 
     @property
     def least(self) -> Point:
-        """The first of the smallest."""
-        return min(self.values, key=lambda p: self.values[p])
+        """The smallest; of several as small, the one nearest to the released shape."""
+        low = min(self.values.values()) * TIE
+        return min((p for p in self.values if self.values[p] <= low), key=self._steps)
 
     @property
     def most(self) -> Point:
-        """The first of the largest."""
-        return max(self.values, key=lambda p: self.values[p])
+        """The largest; of several as large, the one nearest to the released shape."""
+        high = max(self.values.values()) / TIE
+        return min((p for p in self.values if self.values[p] >= high), key=self._steps)
+
+    def _steps(self, point: Point) -> int:
+        """On how many axes a point differs from the released shape."""
+        base = next((p for p in self.values if p.released and p.base == point.base), point)
+        return sum(base.values[key] != value for key, value in point.values.items())
 
     @property
     def released(self) -> Point | None:
@@ -61,10 +70,11 @@ def cache(cast: Cast) -> Metric | None:
 
 
 def decode(cast: Cast) -> Metric | None:
-    """The decode bound at the longest workload, on the first device that has one."""
-    reach = metrics.longest(cast.run)
-    found = (m for m in metrics.bounds(cast.run, "decode") if m.at["workload"] == reach)
-    return next((m for m in found if m.known(cast.run, cast.ok)), None)
+    """The decode bound at the longest workload, on the device that holds the most points there."""
+    reach, order = metrics.longest(cast.run), metrics.roomiest(cast.run)
+    found = [m for m in metrics.bounds(cast.run, "decode") if m.at["workload"] == reach]
+    found = [m for m in found if m.known(cast.run, cast.ok)]
+    return min(found, key=lambda m: order.index(m.at["hardware"] or ""), default=None)
 
 
 def candidates(cast: Cast) -> list[Metric]:

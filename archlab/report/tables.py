@@ -54,7 +54,9 @@ def _study_shape(cast: Cast) -> list[Made]:
         made.append(plain(cast, "d_ff", "d_ff", "", lambda r: r.get("d_ff")))
     if cast.run.meta.get("hold"):
         residuals = [cast.run.value(p.name, "hold_residual") for p in cast.all]
-        cells = [Cell(words.NONE if r is None else f"{r * 100:+.2f}" if r else "0", r) for r in residuals]
+        cells = [
+            Cell(words.NONE if r is None else f"{r * 100:+.2f}" if round(r * 100, 2) else "0", r) for r in residuals
+        ]
         made.append((Column("hold_residual", "Deviation", f"% of {cast.run.meta['hold']}", CALCULATED), cells))
     return made
 
@@ -115,7 +117,10 @@ def metric_column(cast: Cast, metric: Metric) -> Made:
 
 
 def _mark(cast: Cast, metric: Metric, point: Point) -> str:
-    """A dagger where the workload is longer than what the model was trained for."""
+    """A dagger beyond the trained context; a double one where the device is too small for the bound to be reached."""
     row = cast.run.row(point.name, **metric.at) if metric.at.get("workload") else None
-    trained, context = (row.get("trained_context"), row.get("context")) if row else (None, None)
-    return "†" if trained and context and context > trained and metric.of(cast.run, point) is not None else ""
+    if row is None or metric.of(cast.run, point) is None:
+        return ""
+    trained, context = row.get("trained_context"), row.get("context")
+    beyond = bool(trained and context and context > trained)
+    return "†" * beyond + "‡" * (not metrics.fits(cast.run, point.name, metric.at))

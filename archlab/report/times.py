@@ -36,7 +36,7 @@ def _only(made: list[tables.Made], cast: Cast) -> list[tables.Made]:
 
 def _measured_columns(cast: Cast) -> list[tables.Made]:
     found = measured.rows(cast)
-    keys = dict.fromkeys((r["phase"], r["workload"], measured.place(r)) for _, r in found)
+    keys = dict.fromkeys((r["phase"], r["workload"], measured.place(r)) for p, r in found if p in cast.all)
     return [_measured_column(cast, key, found) for key in sorted(keys, key=str)]
 
 

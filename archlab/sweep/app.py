@@ -149,7 +149,7 @@ def _run_facts(
 def _held(config: dict[str, Any]) -> list[str]:
     if not config["hold"]:
         return []
-    what = {"params": "parameters", "flops": "prefill FLOPs at its workload"}[config["hold"]]
+    what = {"params": "parameters", "flops": f"prefill FLOPs at {config['hold_workload']}"}[config["hold"]]
     return [
         f"Each point's d_ff is rescaled to hold the base's {what}, "
         f"to the nearest multiple of {config['hold_multiple']}."

@@ -24,7 +24,7 @@ from archlab.sweep.study import MEASURE, Study, check_axes, hydra_text, load_stu
 from archlab.units import tokens
 
 GROUPS = {"model": "model", "workload": "workload", "hardware": "device", "precision": "precision"}
-PLAIN = ("study", "grid", "hold", "hold_multiple", "measure", "out", "run_id")
+PLAIN = ("study", "grid", "hold", "hold_workload", "hold_multiple", "measure", "out", "run_id")
 SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc")
 OVERRIDE = re.compile(r"^(?:~[\w./@]+(?:=.*)?|\+{0,2}[A-Za-z_][\w./@]*=.*)$", re.DOTALL)
 
@@ -75,6 +75,8 @@ def prepare(words: list[str]) -> Command:
         study = _as_asked(study, given)
     if not own_config:
         _check_names(given)
+        first = _text(given.get("workload", "workload=chat-8k")).split(",")[0]
+        given.setdefault("hold_workload", f"hold_workload={first}")
     _check_plain(given)
     run_id = hash_of(given | {"out": ""})[:12]
     given["run_id"] = f"run_id={run_id}"

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from archlab import __version__
-from archlab.config import precision_from, workload_from
+from archlab.config import load_workload, precision_from, workload_from
 from archlab.errors import ArchlabError, SpecError
 from archlab.hardware import Hardware, hardware_from
 from archlab.presets import override, refuse_shadowed, resolve
@@ -21,6 +21,9 @@ from archlab.sweep.evaluate import WORKLOAD_KEYS, Points, bare_key, evaluate, po
 from archlab.sweep.hold import budget
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.results import describe_point, label, same_value, write_table, write_text
+
+ASKED = ("model", "workload", "hardware", "precision", "grid", "hold", "hold_workload", "hold_multiple")
+"""What of a job's configuration decides its numbers."""
 
 MOST_DESCRIBED = 4096  # points whose shape is spelled out in columns of its own
 
@@ -36,6 +39,7 @@ class Block:
     precision: Precision
     grid: Mapping[str, Sequence[Any]]
     hold: str | None
+    hold_at: Workload
     hold_multiple: int
     config: Mapping[str, Any]
 
@@ -53,7 +57,7 @@ def read_block(config: Mapping[str, Any], changed: Mapping[str, Any]) -> Block:
     for key in model_keys:
         override(data, {key: _at(data, key)})  # names an unknown key, and its nearest right spelling
     refuse_shadowed(data, model_keys)
-    hold = config.get("hold")
+    hold = config["hold"]
     if hold is not None and any(bare_key(k) == "mlp.d_ff" for k in config["grid"]):
         raise SpecError("hold rescales model.mlp.d_ff, so d_ff cannot be an axis too; drop one of them")
     return Block(
@@ -64,10 +68,10 @@ def read_block(config: Mapping[str, Any], changed: Mapping[str, Any]) -> Block:
         precision=precision_from(config["precision"]),
         grid={k: list(v) for k, v in config["grid"].items()},
         hold=hold,
-        hold_multiple=config.get("hold_multiple", 64),
-        config={**{k: config[k] for k in ("model", "workload", "hardware", "precision", "grid")}, "hold": hold,
-                "hold_multiple": config.get("hold_multiple", 64), "changed": dict(changed), "archlab": __version__},
-    )  # fmt: skip
+        hold_at=load_workload(config["hold_workload"] or workload_from(config["workload"])),
+        hold_multiple=config["hold_multiple"],
+        config={k: config[k] for k in ASKED} | {"changed": dict(changed), "archlab": __version__},
+    )
 
 
 def _at(data: Mapping[str, Any], key: str) -> Any:
@@ -86,13 +90,9 @@ def run_block(block: Block, folder: Path) -> Path:
 
 def block_frame(block: Block) -> pd.DataFrame:
     """A row a point: label, shape, numbers. A device that lacks the format fails each of them, and the rows say so."""
-    held = budget(block.hold, block.spec, block.work, block.hold_multiple) if block.hold else None
-    device: Hardware | None = block.device
-    reason = None
-    try:
-        device.flops_per_s(block.precision.compute)
-    except ArchlabError as problem:
-        device, reason = None, str(problem)
+    held = budget(block.hold, block.spec, block.hold_at, block.hold_multiple) if block.hold else None
+    reason = _lacking(block)
+    device = block.device if reason is None else None
     points = evaluate(block.spec, block.work, device, block.precision, grid=block.grid, hold=held)
     frame = _named(block, points, points.frame())
     if reason is not None:
@@ -100,6 +100,14 @@ def block_frame(block: Block) -> pd.DataFrame:
         frame["status"] = frame["status"].mask(good, "failed")
         frame["reason"] = frame["reason"].mask(good, reason)
     return frame
+
+
+def _lacking(block: Block) -> str | None:
+    try:
+        block.device.flops_per_s(block.precision.compute)
+    except ArchlabError as problem:
+        return str(problem)
+    return None
 
 
 def _named(block: Block, points: Points, frame: pd.DataFrame) -> pd.DataFrame:

@@ -174,3 +174,11 @@ def test_a_study_that_cannot_be(change, sentence, archlab_command, tmp_path):
     done = archlab_command("sweep", "mine.yaml", *QUIET)
     assert done.code == 2 and sentence in done.err and len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_held_flops_give_a_point_one_shape_at_all_workloads(archlab_command, tmp_path):
+    assert archlab_command("sweep", "attention_heads", "hold=flops", *QUIET).code == 0
+    frame = points(tmp_path)
+    assert (frame.groupby("point")["d_ff"].nunique() == 1).all()
+    held = frame[frame["workload"] == "chat-8k"]["flops_prefill"]
+    assert held.max() / held.min() < 1.002

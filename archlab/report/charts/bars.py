@@ -16,6 +16,8 @@ from archlab.report.points import Point
 from archlab.report.words import Scale, percent
 
 ROW = 30
+LONG = 30
+"""Characters of a name on one line."""
 VISIBLE = 0.004
 """A part below this share of every bar is in the table and not in the picture, where nobody could see it."""
 
@@ -51,7 +53,7 @@ def stacked(stack: Stack, rules: Sequence[tuple[str, float]] = ()) -> dict[str, 
     shapes, notes = _rules(stack.scale, rules)
     layout = {
         "barmode": "stack", "bargap": 0.34, "shapes": shapes, "annotations": notes,
-        "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends) + 6,
+        "margin": {"l": row_room(points), "r": label_width(ends) + 6,
                    "t": 22 if rules else 6, "b": 46},
         "xaxis": {"range": [0, most * 1.02], "title": {"text": stack.title}, "showline": False, "ticks": ""},
         "yaxis": row_axis(points),
@@ -68,6 +70,12 @@ def row_axis(points: Sequence[Point]) -> dict[str, Any]:
     return {"type": "category", "categoryorder": "array", "categoryarray": keys, "range": [len(keys) - 0.5, -0.5],
             "showgrid": False, "tickvals": keys,
             "ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}  # fmt: skip
+
+
+def row_room(points: Sequence[Point]) -> float:
+    """The left margin that the names need; the page breaks a long one after its first word."""
+    lines = [line for p in points for line in (p.tag.split(" · ", 1) if len(p.tag) > LONG else [p.tag])]
+    return label_width(lines)
 
 
 def row_names(points: Sequence[Point]) -> dict[str, tuple[str, bool]]:

@@ -10,7 +10,7 @@ from archlab.report.parts import BOUND, Card, Figure
 from archlab.report.points import Cast, Point
 
 PHASES = {"decode": "Decode, one step", "prefill": "Prefill, the whole context"}
-NOT_PARTS = ("", "_by")
+MISFIT = " ‡"
 
 
 def card(cast: Cast) -> Card | None:
@@ -27,8 +27,16 @@ def card(cast: Cast) -> Card | None:
         figures=tuple(_figure(phase, found) for phase, found in stacks.items()), small=True,
         switches=choices.switches(cast.run, True, next(iter(stacks.values()))), legend=bars.legend(list(seen)),
         numbers=bars.numbers("bound-numbers", "Bounds by part", columns),
-        notes=("Beside a bar: the whole bound, and which roof is the nearer one for the whole step.",),
+        notes=("Beside a bar: the whole bound, and which roof is the nearer one for the whole step.", *misfits(cast)),
     )  # fmt: skip
+
+
+def misfits(cast: Cast) -> list[str]:
+    """What the double dagger says, where some point does not fit on some device."""
+    at = [dict(m.at) for phase in PHASES for m in metrics.bounds(cast.run, phase)]
+    if all(metrics.fits(cast.run, p.name, a) for p in cast.ok for a in at):
+        return []
+    return ["‡ Weights and cache alone exceed that device's memory: the bound is arithmetic, the device cannot do it."]
 
 
 def _stacks(cast: Cast, phase: str) -> dict[str, bars.Stack]:
@@ -46,11 +54,12 @@ def _stack(cast: Cast, phase: str, at: choices.At) -> bars.Stack | None:
     if not values:
         return None
     scale = words.seconds(sum(parts.values()) for parts in values.values())
+    misfits = {p for p in values if not metrics.fits(cast.run, p.name, at)}
     by = {p: cast.run.value(p.name, f"{phase}_bound_by", **at) for p in values}
     place = f"at {metrics.work_words(cast.run, at.get('workload'))}"
     return bars.Stack(
         values, scale, f"{scale.unit} {place}, a bound", BOUND,
-        lambda p, total: f"{scale.full(total)}, {by[p]}" if by[p] else scale.full(total),
+        lambda p, total: scale.full(total) + (f", {by[p]}" if by[p] else "") + MISFIT * (p in misfits),
     )  # fmt: skip
 
 

@@ -29,7 +29,11 @@ def switches(run: Run, hardware: bool, states: Iterable[str]) -> tuple[Switch, .
     found = {k: v for k, v in options(run, hardware).items() if len(v) > 1}
     if not found:
         return ()
+    roomy = metrics.roomiest(run)
     orders = [reversed(v) if k == "workload" else v for k, v in found.items()]
+    orders = [
+        sorted(v, key=lambda o: roomy.index(o[0])) if k == "hardware" else v for k, v in zip(found, orders, strict=True)
+    ]
     there = set(states)
     ranked = itertools.product(*([key for key, _ in order] for order in orders))
     on = next((state for state in ranked if "/".join(state) in there), tuple(v[0][0] for v in found.values()))

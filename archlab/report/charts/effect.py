@@ -33,7 +33,7 @@ def card(cast: Cast) -> Card | None:
     tags = tuple(t for t in (CALCULATED, BOUND) if any(m.tag == t for m in shown))
     return Card(
         title, tags, _caption(cast), figures=figures, small=True, legend=_legend(cast),
-        switches=(switch,) * (len(axes) > 1), numbers=_numbers(cast, shown),
+        switches=(switch,) * (len(axes) > 1), numbers=_numbers(cast, shown), notes=_too_large(cast, shown),
     )  # fmt: skip
 
 
@@ -63,6 +63,13 @@ def _caption(cast: Cast) -> str:
     said += ["A cross was refused or failed."] * (len(cast.ok) < len(cast.all))
     said += [f"Darker is further along {axis.label}."] if axis and len(cast.groups) > 1 else []
     return " ".join([*said, *[f"mlp.d_ff was rescaled to hold {held}."] * bool(held)])
+
+
+def _too_large(cast: Cast, shown: Sequence[Metric]) -> tuple[str, ...]:
+    """Which bounds are for shapes that the device cannot hold."""
+    lost = {m: sum(not metrics.fits(cast.run, p.name, m.at) for p in cast.ok) for m in shown if m.tag == BOUND}
+    said = [f"{n} of {len(cast.ok)} {m.where}" for m, n in lost.items() if n]
+    return (f"Too large for the device, so that the bound is arithmetic only: {words.listing(said)}.",) if said else ()
 
 
 def _legend(cast: Cast) -> tuple[Swatch, ...]:

@@ -22,7 +22,7 @@ def _light(name: str) -> str:
 
 
 _AXIS = {
-    "gridcolor": _light("line"), "linecolor": _light("rule"), "tickcolor": _light("rule"), "showline": True,
+    "gridcolor": _light("line"), "linecolor": _light("rule"), "tickcolor": _light("rule"), "showline": True, "tickangle": 0,
     "exponentformat": "none", "separatethousands": True,
     "ticks": "outside", "ticklen": 4, "zeroline": False, "tickfont": {"size": 12.5, "color": _light("ink2")},
     "title": {"font": {"size": 12.5, "color": _light("ink2")}, "standoff": 10}, "fixedrange": True,

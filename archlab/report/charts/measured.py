@@ -20,7 +20,7 @@ WHERE = ("device", "dtype", "backend")
 
 def rows(cast: Cast) -> list[tuple[Point, Record]]:
     """The measurements that have a median, with their points."""
-    known = {p.name: p for p in cast.all}
+    known = {p.name: p for p in (*cast.all, *cast.stand_ins)}
     return [(known[r["point"]], r) for r in cast.run.measured_rows if r.get("median_s") and r["point"] in known]
 
 
@@ -52,10 +52,24 @@ def place(row: Record) -> str:
 
 def _caption(cast: Cast, found: list[tuple[Point, Record]], setups: list[str]) -> str:
     timed = list(dict.fromkeys(p for p, _ in found))
-    which = f"{words.some(len(timed), 'point')} of {len(cast.all)}" if len(timed) < len(cast.all) else "All points"
-    named = f" ({words.listing([p.tag for p in timed])})" if len(timed) < min(len(cast.all), 7) else ""
+    own = [p for p in timed if p not in cast.stand_ins]
+    others = [p for p in timed if p in cast.stand_ins]
+    said = [_which(cast, own)] * bool(own) + [_instead(others)] * bool(others)
     verb = "was" if len(timed) == 1 else "were"
-    return f"{words.sentence(which)}{named} {verb} measured, on {words.listing(setups)}; {_samples(found)}."
+    return f"{words.sentence(words.listing(said))} {verb} measured, on {words.listing(setups)}; {_samples(found)}."
+
+
+def _which(cast: Cast, own: list[Point]) -> str:
+    if len(own) == len(cast.all):
+        return "all points"
+    named = f" ({words.listing([p.tag for p in own])})" if len(own) < 7 else ""
+    return f"{words.some(len(own), 'point')} of {len(cast.all)}{named}"
+
+
+def _instead(others: list[Point]) -> str:
+    """Measurements of a small model say nothing of the large one by themselves; say that they are of another."""
+    bases = words.listing(list(dict.fromkeys(p.base for p in others)))
+    return f"{words.some(len(others), 'shape')} of {bases}, standing in for the run's own points,"
 
 
 def _samples(found: list[tuple[Point, Record]]) -> str:
@@ -89,7 +103,7 @@ def _drawing(chosen: list[tuple[Point, Record]]) -> dict[str, Any]:
     ends = [_end(scale, r) for _, r in chosen]
     most = max(x for _, r in chosen for x in (r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0))
     layout = {
-        "margin": {"l": label_width(p.tag for p in points), "r": label_width(ends) + 6, "t": 6, "b": 46},
+        "margin": {"l": bars.row_room(points), "r": label_width(ends) + 6, "t": 6, "b": 46},
         "xaxis": {"range": [0, most / scale.divisor * 1.03], "title": {"text": scale.unit},
                   "showline": False, "nticks": 6},
         "yaxis": bars.row_axis(points),

@@ -8,6 +8,9 @@ from archlab.report.load import Record
 from archlab.report.parts import CALCULATED, Card, Strip
 from archlab.report.points import Cast, Point
 
+CELL = 14
+"""Width of a cell and the gap after it, in the units of the strip."""
+
 Pattern = tuple[tuple[str, int | None], ...]
 
 
@@ -37,8 +40,20 @@ def _strip(cast: Cast, pattern: Pattern, mates: list[Point]) -> Strip:
     everyone = len(mates) == len(cast.ok) and len(mates) > 1
     label = f"all {len(mates)} points" if everyone else words.listing([p.tag for p in mates[:4]])
     more = f" and {len(mates) - 4} more" if len(mates) > 4 and not everyone else ""
-    cells = tuple((kind, palette.part_variable(kind)) for kind, _ in pattern)
-    return Strip(label + more, tuple(p.index for p in mates), cells, _about(pattern))
+    kinds = [kind for kind, _ in pattern]
+    return Strip(label + more, tuple(p.index for p in mates), len(kinds), _paths(kinds), _about(pattern))
+
+
+def _paths(kinds: list[str]) -> tuple[tuple[str, str], ...]:
+    """One outline a kind: CELL wide cells from the left, a global one the taller."""
+    places: dict[str, list[int]] = {}
+    for i, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(i)
+    shape = {kind: "0h12v20" if kind == "global" else "5h12v10" for kind in places}
+    return tuple(
+        (palette.part_variable(kind), "".join(f"M{CELL * i} {shape[kind]}h-12z" for i in at))
+        for kind, at in places.items()
+    )
 
 
 def _about(pattern: Pattern) -> str:

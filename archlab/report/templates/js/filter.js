@@ -26,7 +26,7 @@ function showFiltered() {
   all("[data-point]").forEach(row => { row.hidden = !shown(+row.dataset.point); });
   all(".strip").forEach(strip => { strip.hidden = !strip.dataset.points.split(" ").some(p => shown(+p)); });
   one("#show-all").hidden = hidden.size === 0;
-  one("#all-hidden").hidden = data.points.some((_, point) => shown(point));
+  one("#all-hidden").hidden = data.points.some(({ facets }, point) => facets.length && shown(point));
 }
 
 function filtered() {
