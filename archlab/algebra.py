@@ -116,10 +116,7 @@ def octets(bits: Number) -> Number:
 
 def product(numbers: Iterable[Number]) -> Number:
     """The product; 1 of nothing."""
-    result: Number = 1
-    for n in numbers:
-        result = result * n
-    return result
+    return math.prod(numbers)
 
 
 def equal(a: Number, b: Number) -> bool:

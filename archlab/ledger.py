@@ -5,11 +5,11 @@ Analyzers are folds over a ledger. They know rows, not blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archlab.algebra import Number, product
-from archlab.rows import Op, Operand, Sizes, State, Weight, extent
+from archlab.rows import Op, Operand, Rows, Sizes, State, Weight, extent
 from archlab.spec import Block, ModelSpec, Workload
 
 
@@ -23,13 +23,11 @@ class Entry:
     count: Number
     indices: tuple[int, ...] | None
     sizes: Sizes
-    weights: Mapping[str, Weight]
-    states: Mapping[str, State]
-    ops: tuple[Op, ...]
+    rows: Rows
 
     def numel(self, row: Weight | State) -> Number:
         """Elements of one copy of a weight, or of one slot of one sequence of a state."""
-        return product(self.sizes[a] for a in row.axes)
+        return product([self.sizes[a] for a in row.axes])
 
     def part_of(self, weight: Weight) -> str:
         """Where a weight is counted."""
@@ -37,8 +35,8 @@ class Entry:
 
     def read_weights(self, op: Op) -> Iterator[tuple[Weight, Number]]:
         """(weight, elements read) of one run of an op: a lookup reads the rows that it returns, not the table."""
-        for operand in op.reads("w"):
-            weight = self.weights[operand.name]
+        for operand in op.line.weights:
+            weight = self.rows.weights[operand.name]
             if op.kind == "lookup":
                 yield weight, extent(op.line.outputs[0].axes, self.sizes)
             else:
@@ -47,7 +45,7 @@ class Entry:
     def touched_states(self, operands: tuple[Operand, ...]) -> Iterator[tuple[State, Number]]:
         """(state, elements) of the state operands read or written."""
         for operand in operands:
-            yield self.states[operand.name], extent(operand.axes, self.sizes)
+            yield self.rows.states[operand.name], extent(operand.axes, self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +81,4 @@ def _entry(
     indices: tuple[int, ...] | None = None,
 ) -> Entry:
     sizes = block.sizes() if work is None else block.sizes() | block.bind(work)
-    weights = {w.name: w for w in block.weights()}
-    states = {s.name: s for s in block.state()}
-    return Entry(path, kind, block.part, count, indices, sizes, weights, states, tuple(block.ops()))
+    return Entry(path, kind, block.part, count, indices, sizes, block.rows)

@@ -86,11 +86,23 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A parsed line; `axes` are the distinct axes over all its operands."""
+    """A parsed line; `axes` are the distinct axes over all operands, the last three what it reads and writes."""
 
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     axes: tuple[str, ...]
+    weights: tuple[Operand, ...]
+    states_read: tuple[Operand, ...]
+    states_written: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All that a block declares."""
+
+    weights: Mapping[str, Weight]
+    states: Mapping[str, State]
+    ops: tuple[Op, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +120,7 @@ class Op:
 
     def vector(self, sizes: Sizes) -> Number:
         """Elementwise operations, over the pairs that the mask keeps."""
-        return self.per * extent(self.line.axes, sizes)
-
-    def reads(self, place: str) -> tuple[Operand, ...]:
-        """The operands read from weights ("w") or state ("cache")."""
-        return tuple(o for o in self.line.inputs if o.place == place)
-
-    def writes(self) -> tuple[Operand, ...]:
-        """The state operands written."""
-        return tuple(o for o in self.line.outputs if o.place == "cache")
+        return self.per * extent(self.line.axes, sizes) if self.per else 0
 
 
 def matmul(text: str) -> Op:
@@ -142,8 +146,8 @@ def append(text: str) -> Op:
 def extent(axes: tuple[str, ...], sizes: Sizes, dense: bool = False) -> Number:
     """Number of points of a product of axes; a pair axis counts its kept pairs, or all of them if dense."""
     if dense:
-        return product(sizes[letter] for axis in axes for letter in axis)
-    return product(sizes[axis] for axis in axes)
+        return product([sizes[letter] for axis in axes for letter in axis])
+    return product([sizes[axis] for axis in axes])
 
 
 @cache
@@ -171,7 +175,14 @@ def parse(text: str) -> Line:
     inputs, outputs = (tuple(_operand(o) for o in side.split(",") if o.strip()) for side in (left, right))
     distinct = dict.fromkeys(a for operand in (*inputs, *outputs) for a in operand.axes)
     paired = {letter for axis in distinct if len(axis) > 1 for letter in axis}  # T and U live on inside (TU)
-    return Line(inputs, outputs, tuple(a for a in distinct if a not in paired))
+    return Line(
+        inputs,
+        outputs,
+        axes=tuple(a for a in distinct if a not in paired),
+        weights=tuple(o for o in inputs if o.place == "w"),
+        states_read=tuple(o for o in inputs if o.place == "cache"),
+        states_written=tuple(o for o in outputs if o.place == "cache"),
+    )
 
 
 def _operand(text: str) -> Operand:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from archlab.algebra import Number, ceil_div, divides, is_column, is_scalar, is_symbol, maximum
 from archlab.errors import SpecError, nearest
-from archlab.rows import Op, Sizes, State, Weight
+from archlab.rows import Op, Rows, Sizes, State, Weight
 
 # ---------------------------------------------------------------- fields and rules
 
@@ -150,6 +151,11 @@ class Block:
     def rules(self) -> Iterator[Rule]:
         """What must hold between its fields."""
         yield from ()
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Weights and states by name, and the operations: read once, however many workloads follow."""
+        return Rows({w.name: w for w in self.weights()}, {s.name: s for s in self.state()}, tuple(self.ops()))
 
     def shape(self, axes: str) -> tuple[Number, ...]:
         """Sizes of a weight's or a state's axes."""

@@ -31,7 +31,7 @@ def flops(spec: ModelSpec, work: Workload) -> Flops:
     elementwise: Number = 0
     by_part: dict[str, Number] = {}
     for entry in ledger(spec, work).entries:
-        for op in entry.ops:
+        for op in entry.rows.ops:
             elementwise = elementwise + op.vector(entry.sizes) * entry.count
             if op.kind != "matmul":
                 continue
@@ -47,5 +47,5 @@ def _passes(entry: Entry, op: Op, train: bool) -> int:
     """1 forward, and 1 more for each operand whose gradient is wanted."""
     if not train:
         return 1
-    frozen = sum(not entry.weights[o.name].trainable for o in op.reads("w"))
+    frozen = sum(not entry.rows.weights[o.name].trainable for o in op.line.weights)
     return 1 + len(op.line.inputs) - frozen

@@ -31,7 +31,7 @@ def kv_cache(
     precision = load_precision(precision)
     bits: dict[str, Number] = {}
     for entry in ledger(spec).entries:
-        for state in entry.states.values():
+        for state in entry.rows.states.values():
             if state.stored:
                 held = entry.numel(state) * state.slots(context) * batch * entry.count * precision.state_bits(state)
                 bits[state.part] = bits.get(state.part, 0) + held

@@ -44,7 +44,7 @@ def latency(spec: ModelSpec, work: Workload, hardware: str | Hardware, precision
     compute: Number = 0
     memory: Number = 0
     for entry in ledger(spec, work).entries:
-        for op in entry.ops:
+        for op in entry.rows.ops:
             arithmetic = op.flops(entry.sizes) * entry.count / peak
             traffic = op_bytes(entry, op, precision) * entry.count / bandwidth
             compute, memory = compute + arithmetic, memory + traffic
@@ -57,5 +57,7 @@ def latency(spec: ModelSpec, work: Workload, hardware: str | Hardware, precision
 def op_bytes(entry: Entry, op: Op, precision: Precision) -> Number:
     """Bytes of weights read and of state read and written by one run of an op."""
     weights = sum(n * precision.bits(w) for w, n in entry.read_weights(op))
-    states = sum(n * precision.state_bits(s) for s, n in entry.touched_states((*op.reads("cache"), *op.writes())))
+    states = sum(
+        n * precision.state_bits(s) for s, n in entry.touched_states((*op.line.states_read, *op.line.states_written))
+    )
     return (weights + states) / 8

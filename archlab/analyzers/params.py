@@ -48,7 +48,7 @@ def stored(rows: Ledger) -> list[tuple[Entry, Weight, Number]]:
     return [
         (entry, weight, entry.numel(weight) * entry.count)
         for entry in rows.entries
-        for weight in entry.weights.values()
+        for weight in entry.rows.weights.values()
         if weight.tied is None and weight.trainable
     ]
 

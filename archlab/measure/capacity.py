@@ -49,7 +49,7 @@ def need(spec: ModelSpec, work: Workload, dtype: str, device: torch.device) -> N
 
 def activation_bytes(spec: ModelSpec, work: Workload) -> int:
     """Inputs and outputs of the operation that has most of them, each (token, key) pair stored, at four bytes."""
-    widest = max(_activations(entry, op) for entry in ledger(spec, work).entries for op in entry.ops)
+    widest = max(_activations(entry, op) for entry in ledger(spec, work).entries for op in entry.rows.ops)
     return int(widest) * ACTIVATION_BYTES
 
 

@@ -87,7 +87,7 @@ def audit(spec: ModelSpec, context: int | None = None, batch: int = 1) -> Audit:
 
 def telling_context(spec: ModelSpec) -> int:
     """Twice the widest window (2048 without windows), cut at the trained context."""
-    windows = [s.window for entry in ledger(spec).entries for s in entry.states.values() if s.window is not None]
+    windows = [s.window for entry in ledger(spec).entries for s in entry.rows.states.values() if s.window is not None]
     return min(spec.context, 2 * max(windows, default=1024))
 
 

@@ -83,7 +83,7 @@ def fan_in(block: Block, weight: Weight) -> int:
     A lookup sums nothing; its rows start as if the stream's width were summed over, as in the head that shares them.
     """
     for op in block.ops():
-        if weight.name in (operand.name for operand in op.reads("w")):
+        if weight.name in (operand.name for operand in op.line.weights):
             left = {axis for output in op.line.outputs for axis in output.axes}
             summed = weight.axes[1:] if op.kind == "lookup" else [axis for axis in weight.axes if axis not in left]
             return product(block.shape("".join(summed)))

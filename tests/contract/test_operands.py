@@ -21,7 +21,7 @@ def entries() -> Iterator[tuple[str, Entry]]:
     seen = set()
     for preset in PRESETS:
         for entry in ledger(shrunk(preset), WORK).entries:
-            key = (entry.path, tuple(op.text for op in entry.ops), tuple(entry.sizes.items()))
+            key = (entry.path, tuple(op.text for op in entry.rows.ops), tuple(entry.sizes.items()))
             if key not in seen:
                 seen.add(key)
                 yield f"{preset}-{entry.kind}-{entry.path}", entry
@@ -39,17 +39,17 @@ def test_operands_live_and_keep_their_size(name):
     entry = ENTRIES[name]
     rows = "BRD" if entry.path == "head" else "BTD"
     made = {n: product(entry.sizes[a] for a in axes) for n, axes in {**INPUTS, "x": rows}.items()}
-    for op in entry.ops:
+    for op in entry.rows.ops:
         for operand in op.line.inputs:
             if operand.place == "w":
-                assert "".join(operand.axes) == entry.weights[operand.name].axes, op.text
+                assert "".join(operand.axes) == entry.rows.weights[operand.name].axes, op.text
             elif operand.place == "cache":
-                assert "".join(operand.axes[2:]) == entry.states[operand.name].axes, op.text
+                assert "".join(operand.axes[2:]) == entry.rows.states[operand.name].axes, op.text
             else:
                 assert made.get(operand.name) == dense_size(entry, operand), op.text
         for operand in op.line.outputs:
             if operand.place == "cache":
-                assert "".join(operand.axes[2:]) == entry.states[operand.name].axes, op.text
+                assert "".join(operand.axes[2:]) == entry.rows.states[operand.name].axes, op.text
             else:
                 made[operand.name] = dense_size(entry, operand)
 
@@ -58,10 +58,12 @@ def test_operands_live_and_keep_their_size(name):
 def test_everything_declared_is_used(name):
     """Weights are read unless their row says otherwise, states written and read; the last line makes the output."""
     entry = ENTRIES[name]
-    read = {(o.place, o.name) for op in entry.ops for o in op.line.inputs}
-    written = {(o.place, o.name) for op in entry.ops for o in op.line.outputs}
-    assert {("w", w.name) for w in entry.weights.values() if w.use != "unread"} == {r for r in read if r[0] == "w"}
-    assert {("cache", s.name) for s in entry.states.values()} == {r for r in read if r[0] == "cache"}
-    assert {("cache", s.name) for s in entry.states.values() if s.stored} == {w for w in written if w[0] == "cache"}
-    output = entry.ops[-1].line.outputs[0]
+    read = {(o.place, o.name) for op in entry.rows.ops for o in op.line.inputs}
+    written = {(o.place, o.name) for op in entry.rows.ops for o in op.line.outputs}
+    assert {("w", w.name) for w in entry.rows.weights.values() if w.use != "unread"} == {r for r in read if r[0] == "w"}
+    assert {("cache", s.name) for s in entry.rows.states.values()} == {r for r in read if r[0] == "cache"}
+    assert {("cache", s.name) for s in entry.rows.states.values() if s.stored} == {
+        w for w in written if w[0] == "cache"
+    }
+    output = entry.rows.ops[-1].line.outputs[0]
     assert dense_size(entry, output) == product(entry.sizes[a] for a in ("BRV" if entry.path == "head" else "BTD"))

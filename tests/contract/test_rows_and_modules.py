@@ -33,7 +33,7 @@ def test_names_and_shapes_are_the_rows(preset):
     expected = {}
     for path in declared(model):
         entry = entry_of(spec, path)
-        expected |= {f"{path}.{w.name}": tuple(entry.sizes[a] for a in w.axes) for w in entry.weights.values()}
+        expected |= {f"{path}.{w.name}": tuple(entry.sizes[a] for a in w.axes) for w in entry.rows.weights.values()}
     assert {name: tuple(t.shape) for name, t in model.state_dict().items()} == expected
     assert sum(p.numel() for p in model.parameters()) == archlab.params(spec).total
     assert parts_of(model) == archlab.params(spec).by_part
@@ -57,7 +57,9 @@ def test_each_block_does_the_flops_of_its_rows(preset, phase):
     found = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     for path in declared(run.model):
         entry = entry_of(spec, path, work)
-        assert found.get(f"Run.model.{path}", 0) == sum(op.flops(entry.sizes, dense=True) for op in entry.ops), path
+        assert found.get(f"Run.model.{path}", 0) == sum(op.flops(entry.sizes, dense=True) for op in entry.rows.ops), (
+            path
+        )
     assert found["Global"] == archlab.flops(spec, work).dense
 
 
