@@ -19,20 +19,26 @@ def findings(cast: Cast) -> tuple[Finding, ...]:
     if not cast.ok:
         return ()
     work = [m for m in metrics.flops(cast.run, "decode") if m.at["workload"] == metrics.longest(cast.run)]
-    wanted = [spreads.cache(cast), spreads.decode(cast) or next(iter(work), None), metrics.PARAMS]
-    cards = [_about(cast, m) for m in wanted if m and m.known(cast.run, cast.ok)]
+    step = spreads.decode(cast) or next(iter(work), None)
     growth = None if cast.run.is_study else _growth(cast)
-    sizes = [s for s in spreads.by_base(cast, metrics.PARAMS) if s]
-    room = None if cast.run.is_study and any(s.ratio >= CLEAR for s in sizes) else _room(cast)
-    return ((growth,) if growth else tuple(cards[:1])) + tuple(cards[1:2]) + ((room,) if room else tuple(cards[2:]))
+    made = (growth or _about(cast, spreads.cache(cast)), _about(cast, step), _size(cast))
+    return tuple(finding for finding in made if finding)
 
 
-def _about(cast: Cast, metric: Metric) -> Finding:
+def _size(cast: Cast) -> Finding | None:
+    """The parameters of a study that changes them; else what fits on a device, where that differs."""
+    changed = any(s and s.ratio >= CLEAR for s in spreads.by_base(cast, metrics.PARAMS))
+    room = None if cast.run.is_study and changed else _room(cast)
+    return room or _about(cast, metrics.PARAMS)
+
+
+def _about(cast: Cast, metric: Metric | None) -> Finding | None:
     """One metric: the least against the released and the largest; the gains where a study has several bases."""
-    each = [s for s in spreads.by_base(cast, metric) if s]
     of = spreads.spread(cast, metric)
-    assert of is not None
-    return _finding(cast, of) if len(each) == 1 else _gain(cast, metric, each)
+    if of is None:
+        return None
+    each = [s for s in spreads.by_base(cast, of.metric) if s]
+    return _finding(cast, of) if len(each) == 1 else _gain(cast, of.metric, each)
 
 
 def _gain(cast: Cast, metric: Metric, each: Sequence[Spread]) -> Finding:
@@ -100,8 +106,9 @@ def _room(cast: Cast) -> Finding | None:
     for memory, name in known:
         inside = [p for p in needs if needs[p] <= memory]
         if 0 < len(inside) < len(needs):
+            verb = "keeps" if len(inside) == 1 else "keep"
             where = f"at {metrics.work_words(run, reach)} within the {units.show_gib(memory)} of"
-            text = escape(f"keep weights and KV cache {where} {metrics.device_title(run, name)}, activations aside: ")
+            text = escape(f"{verb} weights and KV cache {where} {metrics.device_title(run, name)}, activations aside: ")
             return Finding(str(len(inside)), f"of {len(needs)}", text + _strong(_few(inside)) + escape("."), CALCULATED)
     return None
 
@@ -118,18 +125,12 @@ def _growth(cast: Cast) -> Finding | None:
     for point in cast.ok:
         rows = cast.run.curve_rows.get(point.name, [])[-2:]
         if len(rows) == 2:
-            growth[point] = (rows[1]["kv_cache_bytes"] - rows[0]["kv_cache_bytes"]) / (
-                rows[1]["context"] - rows[0]["context"]
-            )
+            more, tokens = (rows[1][k] - rows[0][k] for k in ("kv_cache_bytes", "context"))
+            growth[point] = more / tokens
     if len(growth) < 2:
         return None
-    metric = Metric("kv_cache_bytes", "KV cache", "a token", words.gib)
-    of = Spread(metric, growth)
+    of = Spread(Metric("kv_cache_bytes", "KV cache", "a token", words.gib), growth)
     number, unit = words.split(of.say(of.least))
-    text = (
-        escape("is what the cache of ")
-        + _strong(of.least.tag)
-        + escape(" grows by for each further token, the least; ")
-    )
-    text += escape("the most: ") + _strong(of.most.tag) + escape(f", {of.say(of.most)}.")
-    return Finding(number, unit, text, metric.tag)
+    text = escape("is what the cache of ") + _strong(of.least.tag)
+    text += escape(" grows by for each further token, the least; the most: ") + _strong(of.most.tag)
+    return Finding(number, unit, text + escape(f", {of.say(of.most)}."), of.metric.tag)

@@ -40,11 +40,10 @@ def _amount(metric: Metric, value: float) -> str:
     """'2.71 GiB of KV cache at 128k tokens', '9.24 B parameters', 'at least 4.3 ms for a decode step at ...'."""
     if metric is metrics.PARAMS:
         return f"{metric.say(value)} parameters"
-    least, joint = (
-        ("at least ", "for a") if metric.tag == BOUND else ("", "of" if metric.scale is words.gib else "for a")
-    )
-    name = metric.name if metric.scale is words.gib else metric.name.lower()
-    return f"{least}{metric.say(value)} {joint} {name} {metric.where}".strip()
+    if metric.scale is words.gib:
+        return f"{metric.say(value)} of {metric.name} {metric.where}"
+    least = "at least " if metric.tag == BOUND else ""
+    return f"{least}{metric.say(value)} for a {metric.name.lower()} {metric.where}"
 
 
 def _study(cast: Cast) -> str:
@@ -159,7 +158,9 @@ def _study_lede(cast: Cast) -> list[str]:
     bases = list(dict.fromkeys(p.base for p in cast.all))
     turned = ", ".join(f"{a.label} {words.listing(_worked(cast, a))}" for a in cast.run.axes)
     shapes = words.sentence(words.some(len(cast.ok), "shape")) + f" of {words.listing(bases)}"
-    return [shapes + (f": {turned}" if turned else "") + _lost(cast) + ".", *_held(cast)]
+    more = len(cast.run.rows) - len(cast.all)
+    left = f" {more:,} more are in the downloads alone." if more else ""
+    return [shapes + (f": {turned}" if turned else "") + _lost(cast) + f".{left}", *_held(cast)]
 
 
 def _worked(cast: Cast, axis: Axis) -> list[str]:

@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -19,18 +20,21 @@ from markupsafe import Markup, escape
 from archlab.errors import ArchlabError
 from archlab.report import headline, palette, words
 from archlab.report.charts.frame import FONT, TEMPLATE
+from archlab.report.facets import Facet, facets
 from archlab.report.load import Run, load_run
 from archlab.report.parts import Section
 from archlab.report.points import Cast, cast
 from archlab.report.sections import sections
 
-SCRIPTS = ("start", "theme", "filter", "plots", "tables", "raw", "contents", "main")
+SCRIPTS = ("start", "theme", "filter", "text", "plots", "tables", "raw", "contents", "main")
 """The page's script, in the order in which its files are joined."""
 
 PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
 """The drawing library, in vendor/ beside its licence. Packed: the page inflates it."""
 
 _HERE = files("archlab.report")
+
+_UNIT = re.compile(r"(?<=\d) (?=(?:[KMGT]iB|ms|us|s|[TBM]|[PTGM]FLOP|tokens)\b|%)")
 
 
 def render(run: Path, out: Path | None = None) -> Path:
@@ -53,16 +57,17 @@ def render(run: Path, out: Path | None = None) -> Path:
 def html(run: Run) -> str:
     """The page as text."""
     points = cast(run)
+    pills = facets(points)
     made = sections(points)
     return _environment().get_template("page.html").render(
         headline=words.sentence(headline.headline(points)), lede=headline.lede(points), run=run, cast=points,
-        sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
+        pills=pills, sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
         css=Markup(_text("page.css")), colours=Markup(_colours(points)), script=Markup(_script()),
         plotly=Markup(_plotly()), raw=Markup(_packed(_raw(run))),
         figures=Markup(_packed({"figures": _figures(made), "template": TEMPLATE})),
         data=Markup(_json({
             "twins": _twins(points),
-            "points": _filtered(points),
+            "points": _filtered(points, pills),
         })),
     )  # fmt: skip
 
@@ -77,8 +82,9 @@ def _environment() -> jinja2.Environment:
 
 
 def _unbroken(text: str) -> Markup:
-    """Words with a hyphen, as names of models are, are not broken at it."""
-    words_ = (escape(w) for w in text.split(" "))
+    """Lines do not break at the hyphen of a name, nor between a number and its unit."""
+    joined = type(text)(_UNIT.sub("\u00a0", text))
+    words_ = (escape(w) for w in joined.split(" "))
     return Markup(" ").join(Markup('<span class="nb">{}</span>').format(w) if _breaks(w) else w for w in words_)
 
 
@@ -126,10 +132,10 @@ def _figures(made: tuple[Section, ...]) -> dict[str, Any]:
     return {figure.id: figure.variants for figure in found}
 
 
-def _filtered(points: Cast) -> list[dict[str, Any]]:
+def _filtered(points: Cast, pills: Sequence[Facet]) -> list[dict[str, Any]]:
     """Each point's name and the pills that hold it."""
     everyone = (*points.all, *points.stand_ins)
-    holds = {p: [i for i, facet in enumerate(points.facets) if p.index in facet.points] for p in everyone}
+    holds = {p: [i for i, facet in enumerate(pills) if p.index in facet.points] for p in everyone}
     return [{"name": p.name, "facets": holds[p]} for p in everyone]
 
 

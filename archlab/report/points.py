@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +11,8 @@ from archlab.report import words
 from archlab.report.load import Axis, Record, Run
 from archlab.report.palette import Look, look
 
-FEW = 10
-"""Up to so many points each has a filter pill of its own."""
+MOST = 40
+"""A page shows so many points at most: beyond, a picture of lines says nothing and a table is a download."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +48,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Facet:
-    """A filter pill: what it says, its name in the address bar, the points that it holds, and perhaps one look."""
-
-    label: str
-    heading: str
-    key: str
-    points: tuple[int, ...]
-    look: Look | None
-    colour: str  # of the sample, a variable of the style sheet
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Cast:
     """All points of a run, in its order."""
 
@@ -81,27 +68,50 @@ class Cast:
             found.setdefault(point.group, []).append(point)
         return found
 
-    @cached_property
-    def facets(self) -> tuple[Facet, ...]:
-        """The filter: a pill a point while they are few, else one for each base and each value of an axis."""
-        if len(self.all) <= FEW:
-            return tuple(Facet(p.tag, "", p.tag, (p.index,), p.look, f"point-{p.index}", p.note) for p in self.all)
-        return tuple(_shared_facets(self))
-
 
 def cast(run: Run) -> Cast:
-    """Names and looks of all points of a run."""
-    firsts = {name: rows[0] for name, rows in run.rows.items()}
+    """Names and looks of the points of a run, of a sample where they are too many."""
+    firsts = {name: run.rows[name][0] for name in _sample(run)}
     ramp = main_axis(run)
     groups = {name: _group(run, row, ramp) for name, row in firsts.items()}
     hues, dashes = (_last_first(key(run, row, ramp) for row in firsts.values()) for key in (_hue, _dash))
+    shades = _shades(run, groups, ramp)
     points = []
     for i, (name, row) in enumerate(firsts.items()):
-        mates = sorted((n for n in firsts if groups[n] == groups[name]), key=lambda n: _rank(run, n, ramp))
-        shade = mates.index(name) / (len(mates) - 1) if len(mates) > 1 else 0.66
-        drawn = look(hues[_hue(run, row, ramp)], dashes[_dash(run, row, ramp)], shade)
+        drawn = look(hues[_hue(run, row, ramp)], dashes[_dash(run, row, ramp)], shades[name])
         points.append(_point(run, i, name, row, groups[name], drawn))
     return Cast(run, tuple(points), tuple(_stand_ins(run, len(points))))
+
+
+def _sample(run: Run) -> list[str]:
+    """All points while a page can hold them; else the released, the extremes of each base, and an even sample."""
+    names = list(run.rows)
+    if len(names) <= MOST:
+        return names
+    kept = {n for n in names if run.rows[n][0].get("is_base")}
+    for column in ("kv_cache_bytes", "decode_bound_s", "params"):
+        for base in dict.fromkeys(run.rows[n][0]["base"] for n in names):
+            mine = {n: _largest(rows, column) for n, rows in run.rows.items() if rows[0]["base"] == base}
+            mine = {n: v for n, v in mine.items() if v}
+            kept |= {min(mine, key=lambda n: mine[n]), max(mine, key=lambda n: mine[n])} if mine else set()
+    rest = [n for n in names if n not in kept]
+    room = max(MOST - len(kept), 0)
+    kept |= {rest[i * len(rest) // room] for i in range(room)}
+    return [n for n in names if n in kept]
+
+
+def _largest(rows: list[Record], column: str) -> float:
+    return max((r[column] for r in rows if r.get(column) is not None), default=0.0)
+
+
+def _shades(run: Run, groups: Mapping[str, str], ramp: Axis | None) -> dict[str, float]:
+    """Where each point stands in its group, 0 to 1; alone it stands where a line is easily seen."""
+    found = {}
+    for group in dict.fromkeys(groups.values()):
+        mates = sorted((n for n in groups if groups[n] == group), key=lambda n: _rank(run, n, ramp))
+        for i, name in enumerate(mates):
+            found[name] = i / (len(mates) - 1) if len(mates) > 1 else 0.66
+    return found
 
 
 def _stand_ins(run: Run, start: int) -> list[Point]:
@@ -185,31 +195,3 @@ def axis_rank(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, value, "")
     return (1, values.index(value), "") if value in values else (2, 0, str(value))
-
-
-def _shared_facets(cast: Cast) -> list[Facet]:
-    run = cast.run
-    owners = {p: p.base if run.is_study else p.group for p in cast.all}
-    facets = [
-        _facet(cast, name, "", [p for p in cast.all if owners[p] == name]) for name in dict.fromkeys(owners.values())
-    ]
-    facets = facets if len(facets) > 1 else []
-    for axis in run.axes:
-        values = sorted({p.values[axis.key] for p in cast.all}, key=lambda v: axis_rank(axis.values, v))
-        for value in values:
-            mates = [p for p in cast.all if p.values[axis.key] == value]
-            facets.append(_facet(cast, words.axis_value(value), axis.label, mates))
-    return facets
-
-
-def _facet(cast: Cast, label: str, heading: str, mates: list[Point]) -> Facet:
-    """A pill for several points, with a sample of what they have in common: the hue and marker, or the dash."""
-    key = f"{heading} {label}".strip()
-    looks, everyone = [p.look for p in mates], [p.look for p in cast.all]
-    sample, colour = None, f"point-{mates[-1].index}"
-    if len({x.symbol for x in looks}) == 1 < len({x.symbol for x in everyone}):
-        one_dash = len({x.dash for x in looks}) == 1
-        sample = looks[-1] if one_dash else replace(looks[-1], dash="solid")
-    elif len({x.dash for x in looks}) == 1 < len({x.dash for x in everyone}):
-        sample, colour = replace(looks[-1], symbol="none"), "ink3"
-    return Facet(label, heading, key, tuple(p.index for p in mates), sample, colour)

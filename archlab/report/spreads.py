@@ -100,10 +100,12 @@ def gains(each: Sequence[Spread]) -> list[tuple[Spread, float]]:
 
 
 def turned(cast: Cast) -> str:
+    """The names of the axes: 'window and pattern'."""
     return words.listing([a.label for a in cast.run.axes]) or cast.run.meta["name"]
 
 
 def axes_of(cast: Cast, point: Point) -> str:
+    """'window 512, pattern local*7 global'."""
     return ", ".join(f"{a.label} {words.axis_value(point.values[a.key])}" for a in cast.run.axes)
 
 

@@ -84,15 +84,20 @@ def _job(config: DictConfig) -> None:
     blocks = Path(plain["out"]) / "blocks"
     mark = blocks / str(plain["run_id"])
     try:
-        write_text(mark / run_block(read_block(plain, changed), blocks).stem, "")
+        write_text(mark / run_block(read_block(plain, changed), blocks).stem, f"{_job_number():06}")
     except ArchlabError as problem:  # wrong for every point of this job; the others go on
         names = {group: str(plain[group].get("name")) for group in GROUPS}
         write_text(mark / f"{hash_of(names)[:16]}.refused", json.dumps({**names, "reason": str(problem)}))
 
 
+def _job_number() -> int:
+    job = HydraConfig.get().job
+    return 0 if OmegaConf.is_missing(job, "num") else int(job.num)
+
+
 def gather(folder: Path, command: Command, spoken_as: str, started: datetime, say: Say, report: bool) -> Outcome:
     """Blocks into tables: points, curves, layers, measured; then run.json and the report."""
-    marks = sorted((folder / "blocks" / command.run_id).iterdir())
+    marks = sorted((folder / "blocks" / command.run_id).iterdir(), key=lambda mark: mark.read_text(encoding="utf-8"))
     refused = [json.loads(mark.read_text(encoding="utf-8")) for mark in marks if mark.suffix == ".refused"]
     paths = [folder / "blocks" / f"{mark.name}.parquet" for mark in marks if not mark.suffix]
     if not paths:

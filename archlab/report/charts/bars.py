@@ -9,15 +9,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 from archlab.report import palette
-from archlab.report.charts.frame import drawing, hover, label_width, safe
+from archlab.report.charts.frame import drawing, hover, safe, short
 from archlab.report.palette import CHROME
 from archlab.report.parts import Cell, Column, Row, Swatch, Table
 from archlab.report.points import Point
 from archlab.report.words import Scale, percent
 
 ROW = 30
-LONG = 30
-"""Characters of a name on one line."""
+CELLS = 1500
+"""A table of more cells than this has totals alone: the parts are in the whole run's download."""
 VISIBLE = 0.004
 """A part below this share of every bar is in the table and not in the picture, where nobody could see it."""
 
@@ -53,8 +53,7 @@ def stacked(stack: Stack, rules: Sequence[tuple[str, float]] = ()) -> dict[str, 
     shapes, notes = _rules(stack.scale, rules)
     layout = {
         "barmode": "stack", "bargap": 0.34, "shapes": shapes, "annotations": notes,
-        "margin": {"l": row_room(points), "r": label_width(ends) + 6,
-                   "t": 22 if rules else 6, "b": 46},
+        "margin": {"l": 0, "r": 0, "t": 22 if rules else 6, "b": 46},
         "xaxis": {"range": [0, most * 1.02], "title": {"text": stack.title}, "showline": False, "ticks": ""},
         "yaxis": row_axis(points),
     }  # fmt: skip
@@ -70,12 +69,6 @@ def row_axis(points: Sequence[Point]) -> dict[str, Any]:
     return {"type": "category", "categoryorder": "array", "categoryarray": keys, "range": [len(keys) - 0.5, -0.5],
             "showgrid": False, "tickvals": keys,
             "ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}  # fmt: skip
-
-
-def row_room(points: Sequence[Point]) -> float:
-    """The left margin that the names need; the page breaks a long one after its first word."""
-    lines = [line for p in points for line in (p.tag.split(" · ", 1) if len(p.tag) > LONG else [p.tag])]
-    return label_width(lines)
 
 
 def row_names(points: Sequence[Point]) -> dict[str, tuple[str, bool]]:
@@ -119,18 +112,19 @@ def _rules(scale: Scale, rules: Sequence[tuple[str, float]]) -> tuple[list[Any],
          "line": {"color": colour, "width": 1.2, "dash": "dot"}} for _, v in rules
     ]  # fmt: skip
     notes = [
-        {"x": scale.of(v), "yref": "paper", "y": 1, "text": safe(text), "showarrow": False, "yanchor": "bottom",
+        {"x": scale.of(v), "yref": "paper", "y": 1, "text": safe(short(text)), "showarrow": False, "yanchor": "bottom",
          "xanchor": "right", "xshift": 3, "font": {"size": 11.5, "color": colour}} for text, v in rules
     ]  # fmt: skip
     return shapes, notes
 
 
 def numbers(id_: str, label: str, columns: Mapping[str, Stack]) -> Table:
-    """Stacks as one table: for each, its parts and its total. The keys name what a stack is for."""
+    """Stacks as one table: for each its total, and its parts while they are few. The keys name what a stack is for."""
     points = list(dict.fromkeys(p for stack in columns.values() for p in stack.values))
     heads, cells = [], {p: list[Cell]() for p in points}
+    whole = sum(len(stack.parts()) + 1 for stack in columns.values()) * len(points) > CELLS
     for name, stack in columns.items():
-        for part in [*stack.parts(), "total"]:
+        for part in [*([] if whole else stack.parts()), "total"]:
             heads.append(Column(f"{name} {part}".strip(), part, stack.scale.unit, stack.tag, group=name))
             for p in points:
                 cells[p].append(_cell(stack, p, part))

@@ -36,7 +36,7 @@ def misfits(cast: Cast) -> list[str]:
     at = [dict(m.at) for phase in PHASES for m in metrics.bounds(cast.run, phase)]
     if all(metrics.fits(cast.run, p.name, a) for p in cast.ok for a in at):
         return []
-    return ["‡ Weights and cache alone exceed that device's memory: the bound is arithmetic, the device cannot do it."]
+    return ["‡ Weights and cache alone exceed that device's memory: the bound is arithmetic, the device cannot run it."]
 
 
 def _stacks(cast: Cast, phase: str) -> dict[str, bars.Stack]:

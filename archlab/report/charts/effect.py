@@ -73,7 +73,7 @@ def _too_large(cast: Cast, shown: Sequence[Metric]) -> tuple[str, ...]:
 
 
 def _legend(cast: Cast) -> tuple[Swatch, ...]:
-    if len(cast.groups) < 2:
+    if not 1 < len(cast.groups) <= 12:
         return ()
     return tuple(Swatch(name, f"point-{mates[-1].index}", mates[-1].look) for name, mates in cast.groups.items())
 

@@ -14,7 +14,6 @@ from archlab.report.palette import CHROME
 from archlab.report.points import Point
 
 FONT = 'Inter, system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
-CHARACTER = 7.5  # px, a character of a label at 12.5 px, on the wide side
 
 
 def _light(name: str) -> str:
@@ -22,8 +21,8 @@ def _light(name: str) -> str:
 
 
 _AXIS = {
-    "gridcolor": _light("line"), "linecolor": _light("rule"), "tickcolor": _light("rule"), "showline": True, "tickangle": 0,
-    "exponentformat": "none", "separatethousands": True,
+    "gridcolor": _light("line"), "linecolor": _light("rule"), "tickcolor": _light("rule"), "showline": True,
+    "exponentformat": "none", "separatethousands": True, "tickangle": 0,
     "ticks": "outside", "ticklen": 4, "zeroline": False, "tickfont": {"size": 12.5, "color": _light("ink2")},
     "title": {"font": {"size": 12.5, "color": _light("ink2")}, "standoff": 10}, "fixedrange": True,
 }  # fmt: skip
@@ -46,7 +45,8 @@ def drawing(traces: Iterable[Any], layout: Mapping[str, Any], **hints: Any) -> d
     """A checked plotly figure as plain JSON, with what the page settles when it draws.
 
     A trace's `meta` is the index of its point, or one index an element (null: of no point). Hints: `labels`, texts at
-    the ends of lines; `ticks`, the names of rows; `row`, the height of a row in px; `height`.
+    the ends of lines; `ticks`, the names of rows; `row`, the height of a row in px; `height`. The page measures the
+    texts and makes the margins beside them.
     """
     spec = go.Figure(list(traces), dict(layout)).to_plotly_json()
     spec["layout"].pop("template", None)
@@ -54,8 +54,13 @@ def drawing(traces: Iterable[Any], layout: Mapping[str, Any], **hints: Any) -> d
 
 
 def safe(text: Any) -> str:
-    """Outside text inside a picture, where plotly would read tags."""
-    return html.escape(str(text), quote=False)
+    """Outside text inside a picture, where plotly would read tags and `%{...}`."""
+    return html.escape(str(text), quote=False).replace("%{", "%\u200b{")
+
+
+def short(text: str, most: int = 28) -> str:
+    """A name that has to stand inside a picture on a phone."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def hover(head: str, *lines: str) -> str:
@@ -83,11 +88,6 @@ def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
         "type": "log", "range": [math.log10(low), math.log10(high)], "title": {"text": title},
         "tickvals": ticks, "ticktext": [f"{t:,.10g}" for t in ticks],
     }  # fmt: skip
-
-
-def label_width(texts: Iterable[str], most: float = 240) -> float:
-    """The room in px that labels need."""
-    return min(most, 16 + CHARACTER * max((len(t) for t in texts), default=0))
 
 
 def end_text(point: Point) -> str:

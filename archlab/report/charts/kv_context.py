@@ -8,7 +8,7 @@ from typing import Any
 from archlab import units
 from archlab.report import words
 from archlab.report.charts import lines
-from archlab.report.charts.frame import context_axis, drawing, log_axis, safe
+from archlab.report.charts.frame import context_axis, drawing, log_axis, safe, short
 from archlab.report.load import Record
 from archlab.report.palette import CHROME
 from archlab.report.parts import CALCULATED, Card, Figure
@@ -53,7 +53,7 @@ def _drawing(cast: Cast, scale: words.Scale, values: list[float]) -> dict[str, A
     layout = {
         "xaxis": context_axis(lines.contexts(cast), "Context (tokens, log scale)"),
         "yaxis": log_axis(low, high, "KV cache (GiB, log scale)"),
-        "margin": {"l": 66, "r": lines.label_room(cast), "t": 14, "b": 52}, "shapes": shapes, "annotations": notes,
+        "margin": {"l": 66, "r": 24, "t": 14, "b": 52}, "shapes": shapes, "annotations": notes,
     }  # fmt: skip
     return drawing(
         lines.traces(cast, COLUMN, scale, _say), layout, labels=lines.labels(cast, COLUMN, scale), height=430
@@ -93,7 +93,7 @@ def _device_rule(title: str, size: float) -> tuple[dict[str, Any], dict[str, Any
     gib, colour = size / units.GIB, CHROME["limit"][0]
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": gib, "y1": gib, "layer": "below",
             "line": {"color": colour, "width": 1.2, "dash": "dot"}}  # fmt: skip
-    text = f"{safe(title)}, {units.show_gib(size)}"
+    text = f"{safe(short(title))}, {units.show_gib(size)}"
     note = {"xref": "paper", "x": 0, "y": math.log10(gib), "text": text, "showarrow": False, "xanchor": "left",
             "yanchor": "bottom", "xshift": 4, "font": {"size": 11.5, "color": colour}}  # fmt: skip
     return line, note

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from archlab import units
-from archlab.report.charts.frame import end_label, end_text, hover, label_width
+from archlab.report.charts.frame import end_label, hover
 from archlab.report.load import Record
 from archlab.report.parts import CALCULATED, Cell, Column, Row, Table
 from archlab.report.points import Cast, Point
@@ -51,11 +51,6 @@ def labels(cast: Cast, column: str, scale: Scale) -> list[dict[str, Any]]:
     """A text at the end of each line."""
     ends = [(p, [r for r in cast.run.curve_rows[p.name] if r.get(column)]) for p in drawn(cast)]
     return [end_label(p, significant(rows[-1][column] / scale.divisor)) for p, rows in ends if rows]
-
-
-def label_room(cast: Cast) -> float:
-    """The right margin that the labels need."""
-    return label_width(end_text(p) for p in drawn(cast)) + 6
 
 
 def contexts(cast: Cast) -> list[int]:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from archlab import units
 from archlab.report import metrics, words
 from archlab.report.charts import bars
-from archlab.report.charts.frame import drawing, hover, label_width, safe
+from archlab.report.charts.frame import drawing, hover, safe
 from archlab.report.load import Record
 from archlab.report.palette import CHROME
 from archlab.report.parts import BOUND, MEASURED, Card, Cell, Column, Figure, Row, Swatch, Switch, Table
@@ -103,7 +103,7 @@ def _drawing(chosen: list[tuple[Point, Record]]) -> dict[str, Any]:
     ends = [_end(scale, r) for _, r in chosen]
     most = max(x for _, r in chosen for x in (r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0))
     layout = {
-        "margin": {"l": bars.row_room(points), "r": label_width(ends) + 6, "t": 6, "b": 46},
+        "margin": {"l": 0, "r": 0, "t": 6, "b": 46},
         "xaxis": {"range": [0, most / scale.divisor * 1.03], "title": {"text": scale.unit},
                   "showline": False, "nticks": 6},
         "yaxis": bars.row_axis(points),

@@ -8,6 +8,8 @@ from archlab.report.load import Record
 from archlab.report.parts import CALCULATED, Card, Strip
 from archlab.report.points import Cast, Point
 
+MOST = 16
+"""So many strips are drawn."""
 CELL = 14
 """Width of a cell and the gap after it, in the units of the strip."""
 
@@ -23,12 +25,14 @@ def card(cast: Cast) -> Card | None:
             patterns.setdefault(_pattern(layers), []).append(point)
     if not patterns:
         return None
-    strips = tuple(_strip(cast, pattern, mates) for pattern, mates in patterns.items())
+    strips = tuple(_strip(cast, pattern, mates) for pattern, mates in list(patterns.items())[:MOST])
+    more = len(patterns) - MOST
     kinds = list(dict.fromkeys(kind for pattern in patterns for kind, _ in pattern))
     said = {"global": "global: sees all tokens", "local": "local: sees a sliding window", "recurrent": "recurrent"}
     return Card(
         "Layers, input at the left", (CALCULATED,), "A cell is a layer; a global one is the taller.",
         strips=strips, legend=bars.legend(kinds, said),
+        notes=(f"{words.some(more, 'pattern')} more in the whole run's download.",) if more > 0 else (),
     )  # fmt: skip
 
 

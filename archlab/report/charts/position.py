@@ -42,7 +42,7 @@ def _drawing(cast: Cast, column: str) -> dict[str, Any]:
     yaxis = log_axis(low / 1.5, high * 1.5, f"{title} (log scale)") if wide else _from_zero(high, title)
     layout = {
         "xaxis": context_axis(lines.contexts(cast), "Position (tokens before and with it, log scale)"), "yaxis": yaxis,
-        "margin": {"l": 66, "r": lines.label_room(cast), "t": 14, "b": 52},
+        "margin": {"l": 66, "r": 24, "t": 14, "b": 52},
     }  # fmt: skip
     traces = lines.traces(cast, column, scale, _say)
     return drawing(traces, layout, labels=lines.labels(cast, column, scale), height=400)

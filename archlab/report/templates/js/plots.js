@@ -3,7 +3,6 @@ const NARROW = 460;
 const CROWD = 11; // lines whose ends have room for a label each
 const LABEL = 15; // px between labels at the ends of lines
 let pictures = null; // {figures: {id: {state: picture}}, template}
-const escaped = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 function variant(box) {
   const chosen = all('.switch button[aria-pressed="true"], .switch select', box.closest(".card")).map(b => b.dataset.option || b.value);
@@ -27,21 +26,22 @@ function keepShown(trace) {
   return cut(trace);
 }
 
-function labelled(text, bold, most) {
-  const cut = part => escaped(part.length > most ? part.slice(0, most - 1) + "…" : part);
-  const [first, ...rest] = text.split(" · ");
-  const short = text.length > most && rest.length ? cut(first) + "<br>" + cut(rest.join(" · ")) : cut(text);
-  return bold ? "<b>" + short + "</b>" : short;
-}
-
+// Rows that are shown, their names, and the room that names and totals need.
 function rowsOf(picture, narrow) {
   const { layout, hints } = picture;
   const keys = layout.yaxis.categoryarray.filter(key => shown(+key.slice(1)));
-  const name = ([text, bold]) => labelled(text, bold, narrow ? 16 : 30);
-  const yaxis = { ...layout.yaxis, categoryarray: keys, tickvals: keys, ticktext: keys.map(k => name(hints.ticks[k])) };
-  yaxis.range = [keys.length - 0.5, -0.5];
-  layout.yaxis = yaxis;
-  layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * (keys.length > 12 && !narrow ? hints.row * 0.8 : hints.row);
+  const size = narrow ? 11.5 : 12.5;
+  const names = keys.map(key => ({ lines: linesOf(hints.ticks[key][0], narrow ? 16 : 30), bold: hints.ticks[key][1] }));
+  const ends = picture.data.filter(trace => trace.mode === "text");
+  if (narrow) ends.forEach(trace => { trace.text = trace.text.map(text => text.split(", ")[0]); });
+  layout.yaxis = {
+    ...layout.yaxis, categoryarray: keys, tickvals: keys, ticktext: names.map(name => marked(name.lines, name.bold)),
+    range: [keys.length - 0.5, -0.5], tickfont: { size },
+  };
+  layout.margin.l = 14 + Math.max(0, ...names.map(name => widest(name.lines, size, name.bold)));
+  layout.margin.r = 12 + Math.max(0, ...ends.map(trace => widest(trace.text, 12.5)));
+  const row = keys.length > 12 && !narrow ? hints.row * 0.8 : hints.row;
+  layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * row;
 }
 
 // Labels of upright rules one above the other, as they would run into one another.
@@ -59,14 +59,10 @@ function slim(picture) {
     const odd = (axis.tickvals.length - 1) % 2;
     axis.ticktext = axis.ticktext.map((text, i) => (i % 2 === odd ? "" : text));
   }
-  layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, hints.ticks ? 122 : 54) };
   stagger(layout);
-  if (hints.labels) layout.margin.r = 12;
+  if (hints.ticks) return;
+  layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 54), r: 14 };
   if (hints.height) layout.height = Math.min(layout.height, 340);
-  if (!hints.ticks) return;
-  layout.yaxis.tickfont = { size: 11.5 };
-  layout.margin.r = Math.min(layout.margin.r, 82);
-  picture.data.filter(t => t.mode === "text").forEach(t => { t.text = t.text.map(text => text.split(", ")[0]); });
 }
 
 // Texts beside the last points, pushed apart where they would lie on one another.
@@ -80,10 +76,12 @@ function endLabels(picture) {
   if (labels.length > CROWD) labels = labels.filter((label, i) => label.bold || i === 0 || i === labels.length - 1);
   labels.forEach((label, i) => { if (i) label.at = Math.max(label.at, labels[i - 1].at + LABEL); });
   for (let i = labels.length - 1, floor = height; i >= 0; i -= 1, floor -= LABEL) labels[i].at = Math.min(labels[i].at, floor);
+  labels.forEach(label => { label.lines = linesOf(label.text, 32); });
+  layout.margin.r = 12 + Math.max(0, ...labels.map(label => widest(label.lines, 12, label.bold)));
   return labels.map(label => ({
     xref: "paper", x: 1, xanchor: "left", xshift: 6, yref: "paper", y: 1 - label.at / height, yanchor: "middle",
     showarrow: false, font: { size: 12, color: label.color },
-    text: labelled(label.text, label.bold, 32),
+    text: marked(label.lines, label.bold),
   }));
 }
 
@@ -127,7 +125,12 @@ function fallBack(box, text) {
 }
 
 const boxes = all(".plot");
-const drawAll = () => { if (window.Plotly && pictures) boxes.forEach(draw); };
+
+function drawAll() {
+  if (!window.Plotly || !pictures) return;
+  boxes.forEach(draw);
+  document.body.dataset.width = root.clientWidth;
+}
 
 function redrawCard(control) {
   all(".plot", control.closest(".card")).forEach(draw);
