@@ -12,7 +12,7 @@ from archlab.report.palette import Look
 from archlab.report.points import Point
 
 CALCULATED, BOUND, MEASURED = "calculated", "bound", "measured"
-"""How a number came to be. A bound is what no program can beat; it is neither measured nor a forecast."""
+"""How a number came to be. A bound is the least that a device's rates allow; it is neither measured nor a forecast."""
 
 
 @dataclass(frozen=True)

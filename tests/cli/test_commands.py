@@ -27,7 +27,9 @@ def test_a_screen_and_a_document(words, archlab_command):
     assert document.code == 0 and json.loads(document.out)
 
 
-@pytest.mark.parametrize("words", [["models"], ["describe", "gemma-3-27b-text"], ["compare", "gemma-2-9b", "gemma-3-12b-text"]])
+@pytest.mark.parametrize(
+    "words", [["models"], ["describe", "gemma-3-27b-text"], ["compare", "gemma-2-9b", "gemma-3-12b-text"]]
+)
 def test_a_screen_is_80_columns_wide(words, archlab_command):
     assert max(map(len, archlab_command(*words).out.splitlines())) <= 80
 
@@ -72,7 +74,17 @@ def test_a_comparison_is_a_report(archlab_command, tmp_path):
 
 def test_measure_names_the_device_and_the_spread(archlab_command, tmp_path):
     archlab_command("new", "small", "--from", "gemma-3-270m")
-    words = ["small.yaml", "n_layers=2", "d_model=64", "mlp.d_ff=64", "vocab_size=256", "--context", "16", "--phase", "decode"]
+    words = [
+        "small.yaml",
+        "n_layers=2",
+        "d_model=64",
+        "mlp.d_ff=64",
+        "vocab_size=256",
+        "--context",
+        "16",
+        "--phase",
+        "decode",
+    ]
     (record,) = json.loads(archlab_command("measure", *words, "--json").out)
     assert record["status"] == "ok" and record["p5_s"] <= record["median_s"] <= record["p95_s"]
     assert len(record["samples"]) == record["n"] and record["provenance"]["torch"]

@@ -65,10 +65,15 @@ def test_provenance_is_in_the_run_and_in_each_table(archlab_command, tmp_path):
 
 
 def test_value_axes_are_folded_and_groups_stay_hydras():
-    command = prepare(["-m", "model=gemma-2b,gemma-7b", "model.mlp.d_ff=64,128", "workload.context=8k,32k", "hold=null"])
+    command = prepare(
+        ["-m", "model=gemma-2b,gemma-7b", "model.mlp.d_ff=64,128", "workload.context=8k,32k", "hold=null"]
+    )
     assert "model=gemma-2b,gemma-7b" in command.argv()
     assert "++grid={model.mlp.d_ff:[64,128],workload.context:[8192,32768]}" in command.argv()
-    assert prepare(["study=window", "model.local.window=64,128"]).settings["grid"] == "++grid={model.local.window:[64,128]}"
+    assert (
+        prepare(["study=window", "model.local.window=64,128"]).settings["grid"]
+        == "++grid={model.local.window:[64,128]}"
+    )
     assert prepare(["study=window", "model.local.window=64"]).settings["grid"] == "++grid={}"
     assert prepare(["study=window", "hardware=l4"]).settings["hardware"] == "hardware=l4"
     assert prepare(["study=window"]).run_id == prepare(["study=window", "out=elsewhere"]).run_id
@@ -140,7 +145,9 @@ def test_hydras_own_flags(tmp_path):
 def test_models_of_ones_own(archlab_command, tmp_path):
     """A YAML in a folder given to Hydra, starting from a shipped model as Hydra files do."""
     (tmp_path / "own" / "model").mkdir(parents=True)
-    (tmp_path / "own" / "model" / "mine.yaml").write_text("defaults: [gemma-3-1b, _self_]\nname: mine\nlocal: {window: 256}\n")
+    (tmp_path / "own" / "model" / "mine.yaml").write_text(
+        "defaults: [gemma-3-1b, _self_]\nname: mine\nlocal: {window: 256}\n"
+    )
     assert archlab_command("sweep", "--config-dir", "own", "model=mine", "model.mlp.d_ff=64,128", *QUIET).code == 0
     frame = points(tmp_path)
     assert frame["point"].tolist() == ["mine d_ff=64", "mine d_ff=128"] and set(frame["window"]) == {256}
@@ -149,7 +156,10 @@ def test_models_of_ones_own(archlab_command, tmp_path):
 
 
 def test_a_study_of_ones_own(archlab_command, tmp_path):
-    study = yaml.safe_load((data_dir("sweeps") / "window.yaml").read_text()) | {"base": ["gemma-3-1b"], "hardware": ["l4"]}
+    study = yaml.safe_load((data_dir("sweeps") / "window.yaml").read_text()) | {
+        "base": ["gemma-3-1b"],
+        "hardware": ["l4"],
+    }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
     assert archlab_command("sweep", "mine.yaml", *QUIET).code == 0
     assert set(points(tmp_path)["base"]) == {"gemma-3-1b"}
