@@ -117,7 +117,7 @@ def gather(folder: Path, command: Command, spoken_as: str, started: datetime, sa
     if measured is not None:
         tables["measured"] = measured
     facts = provenance(spoken_as, started, configs)
-    write_run(folder, _run_facts(command, configs, specs) | {"provenance": facts}, tables)
+    write_run(folder, _run_facts(command, configs) | {"provenance": facts}, tables)
     return Outcome(folder, _render(folder) if report else None, points, measured)
 
 
@@ -128,11 +128,9 @@ def _refused_rows(refused: list[dict[str, str]]) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows).drop(columns="model")]
 
 
-def _run_facts(
-    command: Command, configs: list[dict[str, Any]], specs: dict[str, tuple[str, ModelSpec]]
-) -> dict[str, Any]:
+def _run_facts(command: Command, configs: list[dict[str, Any]]) -> dict[str, Any]:
     grid = configs[0]["grid"]
-    bases = {base: spec for base, spec in specs.values() if spec.name == base} or dict(list(specs.values())[:1])
+    blocks = [read_block(config, config["changed"]) for config in configs]
     return {
         "kind": "study",
         "name": command.name,
@@ -146,7 +144,7 @@ def _run_facts(
         "precisions": {
             c["precision"]["name"]: {k: v for k, v in c["precision"].items() if k != "name"} for c in configs
         },
-        "formulas": formulas(bases),
+        "formulas": formulas({block.base: block.spec for block in blocks}),
         "assumptions": [*ASSUMPTIONS, *_held(configs[0])],
     }
 

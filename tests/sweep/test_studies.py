@@ -54,6 +54,12 @@ def test_the_default_study(archlab_command, tmp_path):
     assert points(tmp_path, "curves")["context"].max() == 131072
 
 
+def test_the_formulas_shown_are_the_bases_own(archlab_command, tmp_path):
+    archlab_command("sweep", "local_global_ratio", *QUIET)
+    shown = json.loads((tmp_path / "run" / "run.json").read_text())["formulas"]
+    assert shown[0]["text"] == str(archlab.formula("kv_cache", archlab.load("gemma-3-27b-text")))
+
+
 def test_provenance_is_in_the_run_and_in_each_table(archlab_command, tmp_path):
     archlab_command("sweep", "window", *QUIET)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())["provenance"]
