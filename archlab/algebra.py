@@ -35,7 +35,16 @@ def is_symbol(x: Number) -> bool:
 
 def is_column(x: Number) -> bool:
     """True for a numpy array, without importing numpy to find out."""
-    return type(x).__module__ == "numpy" and hasattr(x, "shape")
+    return type(x).__module__ == "numpy" and getattr(x, "ndim", 0) > 0
+
+
+def plain(x: Any) -> Any:
+    """numpy's single values as Python's, its columns as float64: int64 would overflow silently in training FLOPs."""
+    if type(x).__module__ != "numpy":
+        return x
+    if getattr(x, "ndim", 0) == 0:
+        return x.item() if hasattr(x, "item") else x
+    return x.astype("float64") if x.dtype.kind in "iu" else x
 
 
 def column(values: Iterable[float]) -> Number:
@@ -117,16 +126,3 @@ def octets(bits: Number) -> Number:
 def product(numbers: Iterable[Number]) -> Number:
     """The product; 1 of nothing."""
     return math.prod(numbers)
-
-
-def equal(a: Number, b: Number) -> bool:
-    """Equality of value: sympy's own == compares how expressions are written."""
-    if is_symbol(a) or is_symbol(b):
-        import sympy
-
-        return bool(sympy.simplify(a - b) == 0)
-    if is_column(a) or is_column(b):
-        import numpy
-
-        return bool(numpy.array_equal(a, b))
-    return bool(a == b) or (math.isnan(a) and math.isnan(b))

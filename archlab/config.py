@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from archlab import yamlfile
-from archlab.errors import UnknownNameError, nearest
-from archlab.paths import group_files
+from archlab.errors import SpecError, UnknownNameError, nearest
+from archlab.paths import data_dir, group_files
 from archlab.spec import Precision, Workload, check_fields, choice, size, text
 from archlab.units import tokens
 
@@ -25,26 +25,41 @@ class Serving:
     context: int = size("tokens of a sequence: prefilled at once, and where a decode step ends")
     logits: str = choice("rows of logits in prefill: servers need the last, training all", ("last", "all"), "last")
 
+    @property
+    def work(self) -> Workload:
+        """The prefill; `.decode()` of it is the step that ends at the same context."""
+        return Workload(self.batch, new=self.context, context=self.context, logits=self.logits)
+
 
 def group_file(group: str, what: str, name: str | Path) -> dict[str, Any]:
     """The keys of a file of a conf group, by name or by path. Raises ArchlabError."""
-    if str(name).endswith((".yaml", ".yml")):
+    if str(name).endswith((".yaml", ".yml")) or "/" in str(name):
         return yamlfile.read(Path(name))
     found = group_files(group)
     if str(name) not in found:
         known = ", ".join(sorted(found)) if len(found) <= 12 else f"archlab {group} lists them"
         raise UnknownNameError(f"unknown {what} {str(name)!r}{nearest(str(name), found)} ({known})")
-    return yamlfile.read(found[str(name)])
+    return named(yamlfile.read(found[str(name)]), found[str(name)])
+
+
+def named(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The keys of a file that is found by its name; SpecError where it calls itself something else."""
+    if data.get("name", path.stem) != path.stem:
+        raise SpecError(f"{path} says name: {data['name']}, but is found as {path.stem}; make them the same")
+    return data
 
 
 def load_precision(name: str | Path | Precision) -> Precision:
     """A precision by name (bf16, fp8 ...), from a file, or as it is. Raises ArchlabError."""
-    return name if isinstance(name, Precision) else _precision(str(name))
+    if isinstance(name, Precision):
+        return name
+    shipped = data_dir("conf") / "precision" / f"{name}.yaml"
+    return _shipped(shipped) if shipped.is_file() else precision_from(group_file("precision", "precision", name))
 
 
 @lru_cache(maxsize=64)
-def _precision(name: str) -> Precision:
-    return precision_from(group_file("precision", "precision", name))
+def _shipped(path: Path) -> Precision:
+    return precision_from(yamlfile.read(path))
 
 
 def precision_from(data: Mapping[str, Any]) -> Precision:
@@ -55,13 +70,22 @@ def precision_from(data: Mapping[str, Any]) -> Precision:
 
 def load_workload(name: str | Path | Workload) -> Workload:
     """The prefill of a named workload (`.decode()` is its step), or a workload as it is. Raises ArchlabError."""
-    return name if isinstance(name, Workload) else workload_from(group_file("workload", "workload", name))
+    return name if isinstance(name, Workload) else load_serving(name).work
+
+
+def load_serving(name: str | Path) -> Serving:
+    """What a named workload says. Raises ArchlabError."""
+    return serving_from(group_file("workload", "workload", name))
+
+
+def serving_from(data: Mapping[str, Any]) -> Serving:
+    """What a workload's keys say, tokens read (8k is 8192). Raises SpecError."""
+    if "context" in data:
+        data = {**data, "context": tokens(data["context"], "workload.context")}
+    check_fields(Serving, "workload", data)
+    return Serving(**data)
 
 
 def workload_from(data: Mapping[str, Any]) -> Workload:
     """A workload from its keys. Raises SpecError."""
-    if "context" in data:
-        data = {**data, "context": tokens(data["context"], "workload.context")}
-    check_fields(Serving, "workload", data)
-    serving = Serving(**data)
-    return Workload(serving.batch, new=serving.context, context=serving.context, logits=serving.logits)
+    return serving_from(data).work

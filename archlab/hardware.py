@@ -12,6 +12,7 @@ from archlab.config import group_file
 from archlab.errors import SpecError
 from archlab.paths import group_files
 from archlab.spec import FieldType, check_fields, choice, real, size, text
+from archlab.units import memory
 
 FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
 STATUSES = ("verified", "partial", "unverified", "measured")
@@ -68,5 +69,7 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
 
 def hardware_from(data: Mapping[str, Any]) -> Hardware:
     """A device from its keys. Raises SpecError."""
+    if isinstance(data.get("memory_bytes"), str):
+        data = {**data, "memory_bytes": memory(data["memory_bytes"], "hardware.memory_bytes")}
     check_fields(Hardware, "hardware", data)
     return Hardware(**data)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from archlab.errors import SpecError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -21,10 +23,16 @@ def user_dir() -> Path:
 
 
 def group_files(group: str) -> dict[str, Path]:
-    """name -> file of a group (model, hardware, workload, precision); the user's files come before the shipped."""
-    found: dict[str, Path] = {}
-    for root in (data_dir("conf"), user_dir()):
-        folder = root / group
-        if folder.is_dir():
-            found |= {p.stem: p for p in folder.glob("*.yaml") if not p.name.startswith("_")}
-    return found
+    """name -> file of a group (model, hardware, workload, precision), shipped and the user's own.
+
+    Raises SpecError for a file of the user's that has a shipped one's name: a silent change of a published model.
+    """
+    shipped, own = _files(data_dir("conf") / group), _files(user_dir() / group)
+    for name in own:
+        if name in shipped:
+            raise SpecError(f"{own[name]} has the name of a shipped {group}; rename it")
+    return shipped | own
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {p.stem: p for p in folder.glob("*.yaml") if not p.name.startswith("_")} if folder.is_dir() else {}

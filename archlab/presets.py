@@ -15,14 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from archlab import yamlfile
-from archlab.algebra import Number, is_scalar
+from archlab.algebra import Number, is_scalar, plain
 from archlab.blocks import MIXERS, SECTIONS, Embedding, GatedMLP, Head, NormSection, RMSNorm
+from archlab.config import named
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.paths import group_files
-from archlab.spec import Block, FieldType, Layer, ModelSpec, Residual, Stack, check_fields, fields_of, repeat_pattern
+from archlab.spec import (
+    MOST_LAYERS,
+    Block,
+    FieldType,
+    Layer,
+    ModelSpec,
+    Residual,
+    Stack,
+    check_fields,
+    fields_of,
+    repeat_pattern,
+)
 
 MIXER = "attention"  # the mixer of a kind of layer that names none; `block: NAME` names one
 KINDS = ("local", "global", "recurrent")  # kinds that a file may describe without using
+PLAIN_KINDS = ("local", "global")  # kinds that may stand without a section
 TOP = fields_of(ModelSpec)
 
 _COUNTED = re.compile(r"^(?P<kind>[A-Za-z_]\w*)(?:\*(?P<times>[1-9]\d*))?$")
@@ -33,9 +46,11 @@ def models() -> list[str]:
     return sorted(group_files("model"), key=_by_size)
 
 
-def _by_size(name: str) -> list[tuple[int, float, str]]:
-    words = re.findall(r"(\d+)(m|b)?|([^\d]+)", name)
-    return [(1, float(n) * (1e-3 if unit == "m" else 1), "") if n else (0, 0.0, word) for n, unit, word in words]
+def _by_size(name: str) -> tuple[str, float, str]:
+    size = re.search(r"-(\d+)(m|b)(?![a-z0-9])", name)
+    if size is None:
+        return name, 0.0, name
+    return name[: size.start()] + name[size.end() :], float(size[1]) * (1e-3 if size[2] == "m" else 1), name
 
 
 def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -43,22 +58,31 @@ def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> Model
 
     Raises ArchlabError with one sentence for anything that cannot be.
     """
-    return resolve(override(read(model), overrides or {}))
+    data = read(model)
+    if _is_path(model):
+        with yamlfile.naming(model):
+            resolve(data)
+    return resolve(override(data, overrides or {}))
 
 
 def read(model: str | Path) -> dict[str, Any]:
     """The keys of a preset or of a file, inheritance done; checked only by `resolve`."""
-    path, found = Path(model), group_files("model")
-    if path.suffix in (".yaml", ".yml", ".json") or "/" in str(model):
-        return _inherit(path, ())
+    if _is_path(model):
+        return _inherit(Path(model), ())
+    found = group_files("model")
     if str(model) not in found:
         raise UnknownNameError(f"unknown model {str(model)!r}{nearest(str(model), found)} (archlab models lists them)")
-    return copy.deepcopy(_preset(found[str(model)]))
+    path = found[str(model)]
+    return copy.deepcopy(_preset(path, path.stat().st_mtime_ns))
+
+
+def _is_path(model: str | Path) -> bool:
+    return Path(model).suffix in (".yaml", ".yml", ".json") or "/" in str(model)
 
 
 @lru_cache(maxsize=256)
-def _preset(path: Path) -> dict[str, Any]:
-    return _inherit(path, ())
+def _preset(path: Path, _changed: int) -> dict[str, Any]:
+    return named(_inherit(path, ()), path)
 
 
 def _inherit(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
@@ -68,8 +92,8 @@ def _inherit(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     bases = own.pop("defaults", None)
     if bases is None:
         return own
-    names = [b for b in bases if b != "_self_"] if isinstance(bases, list) else []
-    if len(names) != 1 or not isinstance(names[0], str):
+    names = bases[:1] if isinstance(bases, list) and bases[1:] == ["_self_"] else []
+    if not names or not isinstance(names[0], str):
         raise SpecError(f"{path}: defaults must be [MODEL, _self_], the one model that this file starts from")
     beside = path.parent / f"{names[0]}.yaml"
     base = beside if beside.is_file() else group_files("model").get(names[0])
@@ -77,13 +101,17 @@ def _inherit(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         raise UnknownNameError(f"{path}: unknown model {names[0]!r}{nearest(names[0], group_files('model'))}")
     if base in (path, *children):
         raise SpecError(f"{path}: defaults go round in a circle through {names[0]!r}")
-    return override(_inherit(base, (path, *children)), _flat(own))
+    with yamlfile.naming(path):
+        return override(_inherit(base, (path, *children)), _flat(own))
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
     """{'mlp': {'d_ff': 8}} -> {'mlp.d_ff': 8}."""
     flat: dict[str, Any] = {}
     for key, entry in data.items():
+        if "." in key:
+            section, _, name = key.partition(".")
+            raise SpecError(f"key {key!r} must be written as {section}: {{{name}: ...}}")
         flat |= {f"{key}.{k}": v for k, v in entry.items()} if isinstance(entry, dict) else {key: entry}
     return flat
 
@@ -91,7 +119,7 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 def override(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with dotted keys replaced; refuses a key that is unknown or would have no effect."""
     result = {k: dict(v) if isinstance(v, dict) else v for k, v in data.items()}
-    for key, new in changes.items():
+    for key, new in ((key, plain(new)) for key, new in changes.items()):
         section, _, name = key.partition(".")
         if not name:
             if section in SECTIONS or isinstance(result.get(section), dict):
@@ -181,8 +209,21 @@ def expand_pattern(entries: list[str] | tuple[str, ...]) -> tuple[str, ...]:
         found = _COUNTED.match(entry)
         if not found:
             raise SpecError(f"pattern entry {entry!r} must be a kind of layer or KIND*N, as local*5")
-        kinds += [found["kind"]] * int(found["times"] or 1)
+        times = int(found["times"] or 1)
+        if len(kinds) + times > MOST_LAYERS:
+            raise SpecError(f"pattern entry {entry!r} makes the pattern longer than {MOST_LAYERS:,} layers")
+        kinds += [found["kind"]] * times
     return tuple(kinds)
+
+
+def _check_kinds(kinds: Iterable[str], sections: Mapping[str, Any]) -> None:
+    """Each kind is a known one, or has a section of its own: a misspelt kind would be a layer without its changes."""
+    for kind in kinds:
+        if kind in SECTIONS or kind in TOP:
+            raise SpecError(f"pattern entry {kind!r} is the name of a section; call the kind of layer otherwise")
+        if kind not in PLAIN_KINDS and kind not in sections:
+            known = (*PLAIN_KINDS, *(s for s in sections if s not in SECTIONS))
+            raise SpecError(f"pattern entry {kind!r} has no section {kind}{nearest(kind, known)}")
 
 
 # ---------------------------------------------------------------- from keys to a spec
@@ -194,6 +235,7 @@ def resolve(data: Mapping[str, Any]) -> ModelSpec:
     top = {k: v for k, v in data.items() if k in TOP}
     check_fields(ModelSpec, "", top)
     pattern = expand_pattern(top["pattern"])
+    _check_kinds(dict.fromkeys(pattern), sections)
     _refuse_dead(sections, tuple(dict.fromkeys(pattern)))
     decoder = _stack(top, sections, pattern)
     spec = ModelSpec(**{**top, "pattern": pattern}, decoder=decoder, data=dict(data))

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from archlab.algebra import Number, ceil_div, divides, is_column, is_scalar, is_symbol, maximum
+from archlab.algebra import Number, ceil_div, divides, is_column, is_scalar, is_symbol, maximum, plain
 from archlab.errors import SpecError, nearest
 from archlab.rows import Op, Rows, Sizes, State, Weight
 
 # ---------------------------------------------------------------- fields and rules
+
+MOST_LAYERS = 100_000
 
 Rule = tuple[Any, Callable[[], str]]
 """(condition, sentence): the condition is a bool, or a column of them."""
@@ -44,11 +46,10 @@ def _is_int(x: Any) -> bool:
     return isinstance(x, int) and not isinstance(x, bool)
 
 
-def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False) -> Any:
-    """A field that counts something: an int of 1 or more (or null, where `none`)."""
-    kind = FieldType(
-        "a whole number of 1 or more" + (" or null" if none else ""), lambda x: _is_int(x) and x >= 1, none
-    )
+def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False, most: int = 10**15) -> Any:
+    """A field that counts something: an int from 1 to `most` (or null, where `none`)."""
+    words = "a whole number of 1 or more" if most == 10**15 else f"a whole number from 1 to {most:,}"
+    kind = FieldType(words + (" or null" if none else ""), lambda x: _is_int(x) and 1 <= x <= most, none)
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 
 
@@ -157,6 +158,10 @@ class Block:
         """Weights and states by name, and the operations: read once, however many workloads follow."""
         return Rows({w.name: w for w in self.weights()}, {s.name: s for s in self.state()}, tuple(self.ops()))
 
+    def facts(self) -> dict[str, Any]:
+        """What the block was told: its declared fields, for readers and tables."""
+        return {name: getattr(self, name) for name in fields_of(type(self))}
+
     def shape(self, axes: str) -> tuple[Number, ...]:
         """Sizes of a weight's or a state's axes."""
         sizes: Sizes = self.sizes()
@@ -188,6 +193,12 @@ class Layer:
     residuals: tuple[Residual, ...]
     count: Number
     indices: tuple[int, ...] | None  # None where n_layers is a column or a symbol
+
+    def facts(self) -> dict[str, Any]:
+        """What the layer's blocks were told, and the window of its cache (None where it keeps all tokens)."""
+        told = {name: value for residual in self.residuals for name, value in residual.block.facts().items()}
+        windows = [s.window for _, block in self.blocks() for s in block.rows.states.values() if s.window is not None]
+        return told | {"window": windows[0] if windows else None}
 
     def blocks(self) -> Iterator[tuple[str, Block]]:
         """(path, block) of one layer, in the order in which they run."""
@@ -225,7 +236,7 @@ class ModelSpec:
     family: str = text("gemma, gemma2, gemma3 ... : whose tensors it has")
     source: str = text("where the numbers come from")
     d_model: Number = size("width of the residual stream")
-    n_layers: Number = size("layers")
+    n_layers: Number = size("layers", most=MOST_LAYERS)
     vocab_size: Number = size("rows of the token table")
     context: Number = size("trained context, tokens")
     pattern: tuple[str, ...] = names("kinds of layer, repeated and then cut at n_layers; local*5 is five of them")
@@ -260,15 +271,18 @@ class Workload:
     logits: str = "all"
 
     def __post_init__(self) -> None:
-        new, context = self.new, self.context
+        new, context = plain(self.new), plain(self.context)
+        object.__setattr__(self, "batch", plain(self.batch))
         if new is None and context is None:
             raise SpecError("a workload needs new (tokens to process) or context (tokens in all)")
         object.__setattr__(self, "new", context if new is None else new)
         object.__setattr__(self, "context", new if context is None else context)
-        for name in ("batch", "new", "context"):
+        for name in ("batch", "context", "new"):
             value = getattr(self, name)
             if not (is_column(value) or is_symbol(value) or (_is_int(value) and value >= 1)):
                 raise SpecError(f"{name}={value!r} must be a whole number of 1 or more")
+        if not isinstance(self.train, bool):
+            raise SpecError(f"train={self.train!r} must be true or false")
         if self.logits not in ("all", "last"):
             raise SpecError(f"logits={self.logits!r} must be all or last")
         if is_scalar(self.new) and is_scalar(self.context):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from archlab.errors import SpecError
 
@@ -18,11 +19,11 @@ _SCALE = (
 )
 
 
-def tokens(text: str | int, name: str = "context") -> int:
+def tokens(text: Any, name: str = "context") -> int:
     """Tokens from 8192, '8k' (8 x 1024) or '1M' (1024 x 1024). Raises SpecError."""
     if isinstance(text, int) and not isinstance(text, bool):
         return text
-    found = _TOKENS.match(str(text).strip())
+    found = _TOKENS.match(text.strip()) if isinstance(text, str) else None
     if found:
         count = float(re.sub("[_,]", "", found[1])) * 1024 ** " km".index(found[2].lower() or " ")
         if count == int(count):
@@ -30,7 +31,7 @@ def tokens(text: str | int, name: str = "context") -> int:
     raise SpecError(f"{name}={text!r} is not a number of tokens; write it as 8192 or 8k")
 
 
-def memory(text: str | int, name: str = "memory") -> int:
+def memory(text: Any, name: str = "memory") -> int:
     """Bytes from 85899345920, '80 GiB' or '80 GB'. Raises SpecError."""
     if isinstance(text, int) and not isinstance(text, bool):
         return text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,16 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SpecError(f"{path} must hold keys and values, not {type(document).__name__}")
     return document
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Puts the file's name before the sentence of what is wrong in it."""
+    try:
+        yield
+    except SpecError as problem:
+        sentence = str(problem)
+        raise SpecError(sentence if sentence.startswith(str(path)) else f"{path}: {sentence}") from None
 
 
 def value(text: str, name: str) -> Any:

@@ -8,7 +8,7 @@ from archlab.algebra import Number, octets
 from archlab.config import load_precision
 from archlab.errors import UnknownNameError, nearest
 from archlab.ledger import ledger
-from archlab.spec import ModelSpec, Precision
+from archlab.spec import ModelSpec, Precision, Workload
 
 ENGINES = ("ideal",)
 """How the cache is laid out; ideal is what the mathematics needs."""
@@ -29,11 +29,12 @@ def kv_cache(
     if engine not in ENGINES:
         raise UnknownNameError(f"unknown engine {engine!r}{nearest(engine, ENGINES)} (known: {', '.join(ENGINES)})")
     precision = load_precision(precision)
+    work = Workload(batch, context=context)  # refuses sizes that cannot be
     bits: dict[str, Number] = {}
     for entry in ledger(spec).entries:
         for state in entry.rows.states.values():
             if state.stored:
-                held = entry.numel(state) * state.slots(context) * batch * entry.count * precision.state_bits(state)
-                bits[state.part] = bits.get(state.part, 0) + held
+                held = entry.numel(state) * state.slots(work.context) * work.batch * entry.count
+                bits[state.part] = bits.get(state.part, 0) + held * precision.state_bits(state)
     by_part = {part: octets(n) for part, n in bits.items()}
     return KVCache(sum(by_part.values()), by_part)

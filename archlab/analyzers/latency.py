@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archlab.algebra import Number, is_scalar, maximum
+from archlab.algebra import Number, is_scalar, maximum, where
 from archlab.config import load_precision
 from archlab.errors import SpecError
 from archlab.hardware import Hardware, load_hardware
@@ -20,7 +20,7 @@ from archlab.spec import ModelSpec, Precision, Workload
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds. `compute` and `memory` are what each roof alone would ask; `bound` names the higher one."""
+    """Seconds. `compute` and `memory` split them by the roof that each op ran into; `bound` names the larger share."""
 
     seconds: Number
     by_part: dict[str, Number]
@@ -47,8 +47,9 @@ def latency(spec: ModelSpec, work: Workload, hardware: str | Hardware, precision
         for op in entry.rows.ops:
             arithmetic = op.flops(entry.sizes) * entry.count / peak
             traffic = op_bytes(entry, op, precision) * entry.count / bandwidth
-            compute, memory = compute + arithmetic, memory + traffic
             longer = maximum(arithmetic, traffic)
+            compute = compute + where(arithmetic > traffic, longer, 0)
+            memory = memory + where(arithmetic > traffic, 0, longer)
             if not (is_scalar(longer) and longer == 0):
                 by_part[entry.part] = by_part.get(entry.part, 0) + longer
     return Latency(sum(by_part.values()), by_part, compute, memory)

@@ -18,7 +18,6 @@ def screen(audit: Audit) -> str:
     rows = [
         [c.what, f"{c.closed_form:,}", f"{c.module:,}", "equal" if c.agree else "DIFFERS", c.source]
         for c in audit.checks
-        if c.closed_form or c.module
     ]
     good = sum(c.agree for c in audit.checks)
     verdict = f"{good} of {len(audit.checks)} checks agree"

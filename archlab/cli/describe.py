@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from archlab.analyzers.flops import flops
@@ -17,11 +18,13 @@ from archlab.units import GIB, show_bytes, show_count, show_gib, show_tokens
 CONTEXTS = (8192, 32768, 131072)
 
 
-def facts(spec: ModelSpec) -> dict[str, Any]:
-    """What the screen shows, as numbers: exact counts, bytes, FLOPs."""
+def facts(spec: ModelSpec, changed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the screen shows, as numbers: exact counts, bytes, FLOPs. `changed` are the overrides behind `spec`."""
     counted = params(spec)
+    layers = [{"kind": layer.kind, "count": layer.count} | layer.facts() for layer in spec.decoder.layers]
     return {
         "name": spec.name,
+        "changed": dict(changed or {}),
         "family": spec.family,
         "source": spec.source,
         "notes": None if spec.notes == "none" else spec.notes,
@@ -29,31 +32,15 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
         "params_by_part": counted.by_part,
         "weights_bytes_bf16": weight_bytes(spec, load_precision("bf16")),
         "d_model": spec.d_model,
-        "d_ff": spec.data["mlp"]["d_ff"],
+        "d_ff": layers[0].get("d_ff"),
         "vocab_size": spec.vocab_size,
         "context": spec.context,
-        "tied": spec.data.get("head", {}).get("tied", True),
-        "layers": [_layer_facts(layer) for layer in spec.decoder.layers],
+        "tied": "head" not in counted.by_part,
+        "layers": layers,
         "pattern": list(spec.pattern),
         "n_layers": spec.n_layers,
         "at_context": [_at(spec, context) for context in CONTEXTS],
     }
-
-
-def _layer_facts(layer: Any) -> dict[str, Any]:
-    mixer = layer.residuals[0].block
-    names = (
-        "n_heads",
-        "n_kv_heads",
-        "head_dim",
-        "window",
-        "qk_norm",
-        "softcap",
-        "rope_theta",
-        "rope_factor",
-        "query_scale",
-    )
-    return {"kind": layer.kind, "count": layer.count} | {name: getattr(mixer, name) for name in names}
 
 
 def _at(spec: ModelSpec, context: int) -> dict[str, Any]:
@@ -71,16 +58,17 @@ def _all_global(spec: ModelSpec) -> ModelSpec:
     """The same model without windows: what full attention in every layer would hold."""
     windowed = [kind for kind in dict.fromkeys(spec.pattern) if "window" in spec.data.get(kind, {})]
     keys = [f"{kind}.window" for kind in windowed]
-    keys += ["attention.window"] if "window" in spec.data["attention"] else []
+    keys += ["attention.window"] if "window" in spec.data.get("attention", {}) else []
     return resolve(override(dict(spec.data), dict.fromkeys(keys)))
 
 
-def screen(spec: ModelSpec) -> str:
+def screen(spec: ModelSpec, changed: Mapping[str, Any] | None = None) -> str:
     """The screen, at most 80 columns wide."""
-    found = facts(spec)
+    found = facts(spec, changed)
     lines = [
         f"{bold(spec.name)}   {spec.family} decoder   {show_count(found['params'])} parameters   "
         f"{show_gib(found['weights_bytes_bf16'])} in bf16",
+        *wrap("changed     " + ", ".join(f"{k}={_shown(v)}" for k, v in found["changed"].items()) if changed else ""),
         f"layers      {_layers(found)}   {pattern_text(spec)}",
         *_attention(found),
         f"width       d_model {spec.d_model:,}   d_ff {found['d_ff']:,}   vocabulary {spec.vocab_size:,}   "
@@ -90,9 +78,14 @@ def screen(spec: ModelSpec) -> str:
         "",
         _contexts(found),
     ]
-    if found["notes"]:
+    if found["notes"] and not changed:
         lines += ["", *wrap(f"note: {found['notes']}")]
-    return "\n".join([*lines, "", *(dim(line) for line in wrap(f"source: {spec.source}"))])
+    origin = f"source: {spec.source}" + ("; of the shape before the change" if changed else "")
+    return "\n".join([*lines, "", *(dim(line) for line in wrap(origin))])
+
+
+def _shown(value: Any) -> str:
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
 
 
 def wrap(text: str, width: int = 80) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from archlab.cli.screen import one_model, print_json, say, split_words, stopping
+from archlab.cli.screen import html_file, one_model, print_json, say, split_words, stopping
+from archlab.errors import ArchlabError, SpecError
 
 app = typer.Typer(
     help="Architecture exploration for Gemma-style decoders: parameters, FLOPs, KV cache, latency; sweeps and reports.",
@@ -33,7 +34,12 @@ def models_command(json: Json = False) -> None:
     from archlab.presets import load, models
     from archlab.units import show_count, show_tokens
 
-    specs = [load(name) for name in models()]
+    specs = []
+    for name in models():
+        try:
+            specs.append(load(name))
+        except ArchlabError as problem:  # one bad file of the user's does not hide the others
+            say(f"archlab: {name}: {problem}")
     if json:
         return print_json(
             [{"name": s.name, "family": s.family, "params": params(s).total, "context": s.context} for s in specs]
@@ -48,7 +54,7 @@ def hardware(name: Annotated[str | None, typer.Argument(show_default=False)] = N
     from archlab.cli.devices import facts, listing, screen
     from archlab.hardware import hardware_names, load_hardware
 
-    devices = [load_hardware(name)] if name else [load_hardware(n) for n in hardware_names()]
+    devices = [load_hardware(n) for n in ([name] if name else hardware_names())]
     if json:
         return print_json(facts(devices[0]) if name else [facts(d) for d in devices])
     print(screen(devices[0]) if name else listing(devices))
@@ -62,7 +68,6 @@ def new(
 ) -> None:
     """Write a model YAML to edit, its fields explained."""
     from archlab.cli.new import template, write_template
-    from archlab.errors import SpecError
     from archlab.presets import load
 
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
@@ -84,22 +89,21 @@ def describe(words: Words, json: Json = False) -> None:
     model, overrides = one_model(words)
     spec = load(model, overrides)
     if json:
-        return print_json(facts(spec))
-    print(screen(spec))
+        return print_json(facts(spec, overrides))
+    print(screen(spec, overrides))
 
 
 @app.command()
 def compare(
     words: Annotated[list[str], typer.Argument(help="MODEL MODEL ...", show_default=False)],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="write the HTML report here")] = None,
-    workload: Annotated[str, typer.Option(help="names of conf/workload, comma-separated")] = "chat-8k,long-128k",
-    hardware: Annotated[str, typer.Option(help="names of archlab hardware, comma-separated")] = "h200-sxm,rtx-4090",
-    precision: Annotated[str, typer.Option(help="a name of conf/precision")] = "bf16",
+    workload: Annotated[str | None, typer.Option(help="names of conf/workload; chat-8k,long-128k")] = None,
+    hardware: Annotated[str | None, typer.Option(help="names of archlab hardware; h200-sxm,rtx-4090")] = None,
+    precision: Annotated[str | None, typer.Option(help="a name of conf/precision; bf16")] = None,
     json: Json = False,
 ) -> None:
     """Models side by side: a table here, or the HTML report with -o."""
     from archlab.cli.describe import comparison, facts
-    from archlab.errors import SpecError
     from archlab.presets import load
 
     names, overrides = split_words(words)
@@ -107,14 +111,17 @@ def compare(
         raise SpecError(
             f"compare takes models, not {next(iter(overrides))}=...; put the change into a YAML (archlab new)"
         )
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise SpecError("compare takes two different models or more")
     specs = [load(name) for name in names]
+    if len(names) < 2 or len({spec.name for spec in specs}) < len(names):
+        raise SpecError("compare takes two or more models of different names")
     if out is not None:
         from archlab.sweep.compare import write_comparison
 
-        path = write_comparison(specs, workload.split(","), hardware.split(","), precision, out, ["compare", *words])
+        places = ((workload or "chat-8k,long-128k").split(","), (hardware or "h200-sxm,rtx-4090").split(","))
+        path = write_comparison(specs, *places, precision or "bf16", html_file(out), ["compare", *words])
         return print_json({"report": str(path)}) if json else print(path)
+    if workload or hardware or precision:
+        raise SpecError("workload, hardware and precision shape the report; name its file with -o")
     if json:
         return print_json([facts(spec) for spec in specs])
     print(comparison(specs))
@@ -188,7 +195,7 @@ def report(
     """Render the HTML report of a run again, from its stored results."""
     from archlab.report import render
 
-    path = render(run, out)
+    path = render(run, None if out is None else html_file(out))
     return print_json({"report": str(path)}) if json else print(path)
 
 

@@ -21,6 +21,8 @@ def time_phases(
     if phase not in PHASES:
         raise SpecError(f"phase={phase!r} must be one of {', '.join(PHASES)}{nearest(phase, PHASES)}")
     prefill = Workload(batch, new=context, context=context, logits="last")
+    if context == 1 and phase == "both":
+        phase = "decode"  # one token is one step
     works = {"prefill": [prefill], "decode": [prefill.decode()], "both": [prefill, prefill.decode()]}[phase]
     return run_all(spec, works, device, dtype)
 

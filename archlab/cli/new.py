@@ -7,6 +7,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
+from archlab import yamlfile
 from archlab.blocks import SECTIONS
 from archlab.errors import SpecError
 from archlab.presets import expand_pattern
@@ -65,4 +66,12 @@ def _yaml(value: Any) -> str:
         if isinstance(value, float)
         else str(value)
     )
-    return f"'{text}'" if ": " in text or " #" in text else text
+    quoted = "'" + text.replace("'", "''") + "'"
+    return quoted if isinstance(value, str) and not _reads_back(text) else text
+
+
+def _reads_back(text: str) -> bool:
+    try:
+        return yamlfile.parse(f"[{text}]", "text") == [text] and ": " not in text and " #" not in text
+    except SpecError:
+        return False

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from archlab import yamlfile
@@ -73,6 +74,13 @@ def one_model(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
             f"this command takes one model, not {len(models)}" + (f" ({', '.join(models)})" if models else "")
         )
     return models[0], overrides
+
+
+def html_file(out: Path) -> Path:
+    """The path of a report to write. Raises SpecError for one that is no file."""
+    if not out.name or out.is_dir():
+        raise SpecError(f"out={str(out)!r} must be the HTML file to write, such as report.html")
+    return out
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:

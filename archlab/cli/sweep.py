@@ -24,9 +24,12 @@ def run_words(study: str | None, rest: list[str], json: bool) -> None:
     if outcome is None:
         return
     if json:
-        return print_json(facts(outcome))
-    say(summary(outcome))
-    print(outcome.report)
+        print_json(facts(outcome))
+    else:
+        say(summary(outcome))
+        print(outcome.report)
+    if not (outcome.points["status"] == "ok").any():
+        raise SystemExit(1)
 
 
 def facts(outcome: Outcome) -> dict[str, Any]:

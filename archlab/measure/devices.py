@@ -45,6 +45,8 @@ def find_dtype(dtype: str | torch.dtype | None, device: torch.device) -> str:
         return "bf16" if device.type == "cuda" else "fp32"
     for name, known in DTYPES.items():
         if dtype in (name, known):
+            if name == "fp16" and device.type == "cpu":
+                raise ArchlabError("dtype=fp16 is not timed on a CPU, which emulates it; use fp32 or bf16")
             return name
     raise ArchlabError(f"dtype={str(dtype)!r} must be one of {', '.join(DTYPES)}{nearest(str(dtype), DTYPES)}")
 

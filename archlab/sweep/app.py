@@ -12,33 +12,37 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pandas as pd
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from archlab.config import named
 from archlab.errors import ArchlabError
 from archlab.paths import data_dir
+from archlab.presets import read
 from archlab.spec import ModelSpec
 from archlab.sweep.argv import GROUPS, Command, prepare, spoken
-from archlab.sweep.block import point_specs, read_block, run_block
+from archlab.sweep.block import Block, block_config, point_specs, read_block, run_block
 from archlab.sweep.evaluate import show_value
 from archlab.sweep.provenance import hash_of, provenance
 from archlab.sweep.results import (
     ASSUMPTIONS,
     MOST_CURVES,
     curve_rows,
+    device_facts,
     formulas,
     frame_of,
     layer_rows,
-    serving_keys,
+    precision_facts,
     short_key,
     write_run,
     write_text,
@@ -63,13 +67,16 @@ def run(words: Sequence[str], say: Say = lambda _: None, report: bool = True) ->
     started = datetime.now(UTC)
     command = prepare(list(words))
     folder = Path(command.out)
-    with _nothing_left_on_failure(folder):
+    with _nothing_left_on_failure(folder) as clear:
+        for name, keys in command.files.items():
+            write_text(folder / "conf" / "model" / f"{name}.yaml", yaml.safe_dump(keys, sort_keys=False))
         with _hydra_argv(command.argv()):
             try:
                 _job()
             except (HydraException, OmegaConfBaseException) as problem:
                 raise ArchlabError(_one_sentence(problem)) from None
         if command.only_shows:
+            clear()
             return None
         return gather(folder, command, spoken(list(words)), started, say, report)
 
@@ -84,10 +91,20 @@ def _job(config: DictConfig) -> None:
     blocks = Path(plain["out"]) / "blocks"
     mark = blocks / str(plain["run_id"])
     try:
-        write_text(mark / run_block(read_block(plain, changed), blocks).stem, f"{_job_number():06}")
+        block = read_block(block_config(plain, _model_keys(), changed))
+        write_text(mark / run_block(block, blocks).stem, f"{_job_number():06}")
     except ArchlabError as problem:  # wrong for every point of this job; the others go on
         names = {group: str(plain[group].get("name")) for group in GROUPS}
         write_text(mark / f"{hash_of(names)[:16]}.refused", json.dumps({**names, "reason": str(problem)}))
+
+
+def _model_keys() -> dict[str, Any]:
+    """The model's keys as archlab's own loader reads the file that Hydra found: one inheritance, one set of checks."""
+    runtime = HydraConfig.get().runtime
+    name = runtime.choices["model"]
+    folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    path = next(found for folder in folders if (found := folder / "model" / f"{name}.yaml").is_file())
+    return named(read(path), path)
 
 
 def _job_number() -> int:
@@ -102,11 +119,12 @@ def gather(folder: Path, command: Command, spoken_as: str, started: datetime, sa
     paths = [folder / "blocks" / f"{mark.name}.parquet" for mark in marks if not mark.suffix]
     if not paths:
         raise ArchlabError(refused[0]["reason"])
-    configs = [json.loads(p.with_suffix(".json").read_text(encoding="utf-8")) for p in paths]
-    points = pd.concat([*(pd.read_parquet(p) for p in paths), *_refused_rows(refused)], ignore_index=True)
+    blocks = [read_block(json.loads(p.with_suffix(".json").read_text(encoding="utf-8"))) for p in paths]
+    frames = [pd.read_parquet(p) for p in paths]
+    points = pd.concat([*frames, *_refused_rows(refused)], ignore_index=True)
     specs: dict[str, tuple[str, ModelSpec]] = {}
-    for path in paths:
-        specs |= {name: (base, spec) for name, base, spec in point_specs(path, MOST_CURVES)}
+    for block, frame in zip(blocks, frames, strict=True):
+        specs |= {name: (block.base, spec) for name, spec in point_specs(block, frame, MOST_CURVES)}
     drawn = dict(list(specs.items())[:MOST_CURVES])
     tables = {
         "points": points,
@@ -116,8 +134,8 @@ def gather(folder: Path, command: Command, spoken_as: str, started: datetime, sa
     measured = measured_table(folder, command, specs, say)
     if measured is not None:
         tables["measured"] = measured
-    facts = provenance(spoken_as, started, configs)
-    write_run(folder, _run_facts(command, configs) | {"provenance": facts}, tables)
+    facts = provenance(spoken_as, started, [dict(block.config) for block in blocks])
+    write_run(folder, _run_facts(command, blocks) | {"provenance": facts}, tables)
     return Outcome(folder, _render(folder) if report else None, points, measured)
 
 
@@ -128,34 +146,33 @@ def _refused_rows(refused: list[dict[str, str]]) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows).drop(columns="model")]
 
 
-def _run_facts(command: Command, configs: list[dict[str, Any]]) -> dict[str, Any]:
-    grid = configs[0]["grid"]
-    blocks = [read_block(config, config["changed"]) for config in configs]
+def _run_facts(command: Command, blocks: list[Block]) -> dict[str, Any]:
+    first = blocks[0]
     return {
         "kind": "study",
         "name": command.name,
         "question": command.study.question if command.study else "What changes from point to point?",
-        "axes": [{"key": k, "label": short_key(k), "values": [show_value(v) for v in vs]} for k, vs in grid.items()],
-        "hold": configs[0]["hold"],
-        "hold_multiple": configs[0]["hold_multiple"],
-        "bases": list(dict.fromkeys(c["model"]["name"] for c in configs)),
-        "hardware": {c["hardware"]["name"]: {k: v for k, v in c["hardware"].items() if k != "name"} for c in configs},
-        "workloads": {c["workload"]["name"]: serving_keys(c["workload"]) for c in configs},
-        "precisions": {
-            c["precision"]["name"]: {k: v for k, v in c["precision"].items() if k != "name"} for c in configs
-        },
+        "axes": [
+            {"key": k, "label": short_key(k), "values": [show_value(v) for v in vs]} for k, vs in first.grid.items()
+        ],
+        "hold": first.hold,
+        "hold_multiple": first.hold_multiple,
+        "bases": list(dict.fromkeys(block.base for block in blocks)),
+        "hardware": {block.device.name: device_facts(block.device) for block in blocks},
+        "workloads": {block.workload: asdict(block.serving) for block in blocks},
+        "precisions": {block.precision.name: precision_facts(block.precision) for block in blocks},
         "formulas": formulas({block.base: block.spec for block in blocks}),
-        "assumptions": [*ASSUMPTIONS, *_held(configs[0])],
+        "assumptions": [*ASSUMPTIONS, *_held(first)],
     }
 
 
-def _held(config: dict[str, Any]) -> list[str]:
-    if not config["hold"]:
+def _held(block: Block) -> list[str]:
+    if not block.hold:
         return []
-    what = {"params": "parameters", "flops": f"prefill FLOPs at {config['hold_workload']}"}[config["hold"]]
+    at = f"prefill FLOPs at {block.config['hold_workload']}"
+    what = {"params": "parameters", "flops": at}[block.hold]
     return [
-        f"Each point's d_ff is rescaled to hold the base's {what}, "
-        f"to the nearest multiple of {config['hold_multiple']}."
+        f"Each point's d_ff is rescaled to hold the base's {what}, to the nearest multiple of {block.hold_multiple}."
     ]
 
 
@@ -184,11 +201,15 @@ def _hydra_argv(words: list[str]) -> Any:
 def _nothing_left_on_failure(folder: Path) -> Any:
     """Takes back the folders that a run made, when it could not start; a folder that was there stays as it was."""
     made = next((p for p in reversed([folder, *folder.parents]) if not p.exists()), None)
-    try:
-        yield
-    except ArchlabError:
+
+    def clear() -> None:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
+
+    try:
+        yield clear
+    except ArchlabError:
+        clear()
         raise
 
 

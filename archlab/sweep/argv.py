@@ -12,18 +12,22 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from archlab.config import Serving
 from archlab.errors import SpecError, UnknownNameError, nearest
-from archlab.paths import group_files
+from archlab.hardware import Hardware
+from archlab.paths import group_files, user_dir
 from archlab.presets import read
-from archlab.sweep.evaluate import WORKLOAD_KEYS
+from archlab.spec import Precision, fields_of
+from archlab.sweep.evaluate import WORKLOAD_KEYS, axis_values
 from archlab.sweep.hold import HELD
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.study import MEASURE, Study, check_axes, hydra_text, load_study, overrides
-from archlab.units import tokens
 
 GROUPS = {"model": "model", "workload": "workload", "hardware": "device", "precision": "precision"}
+SCHEMAS = {"workload": Serving, "hardware": Hardware, "precision": Precision}
 PLAIN = ("study", "grid", "hold", "hold_workload", "hold_multiple", "measure", "out", "run_id")
 SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc")
 OVERRIDE = re.compile(r"^(?:~[\w./@]+(?:=.*)?|\+{0,2}[A-Za-z_][\w./@]*=.*)$", re.DOTALL)
@@ -39,10 +43,11 @@ class Command:
     name: str
     out: str
     run_id: str  # the same for the same settings, whatever the folder
+    files: Mapping[str, dict[str, Any]]  # models given as files, by name
 
     def argv(self) -> list[str]:
-        """Flags first: Hydra wants the overrides in one piece."""
-        return [*self.flags, *self.settings.values()]
+        """Flags last: Hydra wants the overrides in one piece, and a flag would take one as its value."""
+        return [*self.settings.values(), *self.flags]
 
     @property
     def measure(self) -> str:
@@ -71,22 +76,23 @@ def prepare(words: list[str]) -> Command:
         name, study = load_study(_text(given["study"]))
         given = _settings(overrides(study)) | given
     given = _fold(given)
-    if study is not None:
-        study = _as_asked(study, given)
+    _check_settings(given)
+    files = _model_files(given)
     if not own_config:
-        _check_names(given)
+        _check_names(given, files)
         first = _text(given.get("workload", "workload=chat-8k")).split(",")[0]
         given.setdefault("hold_workload", f"hold_workload={first}")
-    _check_plain(given)
-    run_id = hash_of(given | {"out": ""})[:12]
-    given["run_id"] = f"run_id={run_id}"
+    if study is not None:
+        study = _as_asked(study, given)
+    run_id = hash_of([given | {"out": ""}, files])[:12]
     out = _text(given["out"]) if "out" in given else f"runs/{name}/{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
-    given["out"] = f"out={hydra_text(out)}"
+    given |= {"run_id": f"run_id={run_id}", "out": f"out={hydra_text(out)}"}
+    _add_search_path(given, Path(out), files)
     if _only_shows(flags):  # Hydra shows one job: the first
         given |= {group: given[group].split(",")[0] for group in GROUPS if group in given}
     elif any("," in given.get(group, "") for group in GROUPS) and not {"-m", "--multirun"} & set(flags):
-        flags = ["-m", *flags]
-    return Command(flags, given, study, name, out, run_id)
+        flags = [*flags, "-m"]
+    return Command(flags, given, study, name, out, run_id, files)
 
 
 def _flags(words: list[str]) -> tuple[list[str], list[str]]:
@@ -96,22 +102,46 @@ def _flags(words: list[str]) -> tuple[list[str], list[str]]:
     known = {option: action for action in get_args_parser()._actions for option in action.option_strings}
     flags: list[str] = []
     settings: list[str] = []
-    waiting = False  # a flag that may take the next word as its value
+    waiting = ""  # how many values the last flag takes: "" none, "?" perhaps one, "1" one
     for word in words:
         if word.startswith("-"):
             flag, given, _ = word.partition("=")
             if flag not in known:
                 raise SpecError(f"unknown option {flag}{nearest(flag, known)}")
             flags.append(word)
-            waiting = not given and known[flag].nargs != 0
-        elif waiting:
+            waiting = "" if given or known[flag].nargs == 0 else str(known[flag].nargs or "1")
+        elif waiting == "1" or (waiting and not OVERRIDE.match(word)):
             flags.append(word)
-            waiting = False
+            waiting = ""
         elif OVERRIDE.match(word):
             settings.append(word)
         else:
             raise SpecError(f"unexpected word {word!r}; a sweep takes one study, key=value words and Hydra's flags")
     return flags, settings
+
+
+def _model_files(given: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Models given as files: name -> keys, inheritance done. In `given` the names take the place of the paths."""
+    files: dict[str, dict[str, Any]] = {}
+    names = []
+    for model in _text(given["model"]).split(",") if "model" in given else ():
+        path = Path(model)
+        if path.suffix in (".yaml", ".yml") or "/" in model:
+            if path.stem in group_files("model"):
+                raise SpecError(f"{model} has the name of a model that is there already; rename the file")
+            files[path.stem] = {**read(path), "name": path.stem}
+        names.append(path.stem if path.stem in files else model)
+    if files:
+        given["model"] = f"model={','.join(names)}"
+    return files
+
+
+def _add_search_path(given: dict[str, str], out: Path, files: Mapping[str, Any]) -> None:
+    """The user's conf/ and the folder that the given models are put into, for Hydra to find."""
+    folders = [user_dir()] if user_dir().is_dir() else []
+    folders += [out.resolve() / "conf"] if files else []
+    if folders and "hydra.searchpath" not in given:
+        given["hydra.searchpath"] = f"hydra.searchpath={hydra_text([f'file://{f.resolve()}' for f in folders])}"
 
 
 def _only_shows(flags: list[str]) -> bool:
@@ -151,9 +181,10 @@ def _fold(given: Mapping[str, str]) -> dict[str, str]:
         except HydraException as problem:
             raise SpecError(f"{word!r} is not key=value as Hydra reads it: {_brief(problem)}") from None
         if key == "grid":
-            axes = _plain(parsed.value()) | axes if isinstance(parsed.value(), dict) else axes
+            values = _plain(parsed.value()) if isinstance(parsed.value(), dict) else {}
+            axes = {k: axis_values(k, v) for k, v in values.items()} | axes
         elif "." in key and not key.startswith("hydra") and parsed.is_sweep_override():
-            axes[key] = [_value(key, _plain(v)) for v in parsed.sweep_iterator()]
+            axes[key] = _axis(key, word, parsed)
         else:
             kept[key] = f"++{key}={word.partition('=')[2]}" if key.startswith("model.") else word
     for key in [k for k in kept if k in axes]:  # a single value given for an axis of the study
@@ -165,8 +196,16 @@ def _brief(problem: Exception) -> str:
     return str(problem).splitlines()[0].partition(" expecting ")[0]
 
 
-def _value(key: str, value: Any) -> Any:
-    return tokens(value, key) if key in WORKLOAD_KEYS else value
+def _axis(key: str, word: str, parsed: Any) -> list[Any]:
+    """The values of a swept key. Raises SpecError for a key that cannot be an axis, or values that are not a list."""
+    from hydra.errors import HydraException
+
+    if not key.startswith("model.") and key not in WORKLOAD_KEYS:
+        raise SpecError(f"{key} cannot be an axis; model keys and {' and '.join(WORKLOAD_KEYS)} can")
+    try:
+        return axis_values(key, [_plain(v) for v in parsed.sweep_iterator()])
+    except HydraException:
+        raise SpecError(f"{word!r} has no list of values; write them out, or as range(1,5)") from None
 
 
 def _plain(value: Any) -> Any:
@@ -184,31 +223,40 @@ def _as_asked(study: Study, given: Mapping[str, str]) -> Study:
     return replace(study, hold=None if hold == "null" else hold, base=_text(given["model"]).split(","))
 
 
-def _check_names(given: Mapping[str, str]) -> None:
+def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]]) -> None:
     """Raises for names and axes that Hydra would only find out about later, or not at all."""
+    bases = []
     for group, what in GROUPS.items():
         found = group_files(group)
         for name in _text(given[group]).split(",") if group in given else ():
-            if name not in found and re.fullmatch(r"[\w.-]+", name):
-                raise UnknownNameError(
-                    f"unknown {what} {name!r}{nearest(name, found)} (archlab {_listing(group)} lists them)"
-                )
-    grid = _grid_of(given)
-    for model in _text(given.get("model", "model=gemma-2-9b")).split(","):
-        if model in group_files("model"):
-            check_axes(grid, read(model))
+            if name not in found and not (group == "model" and name in files):
+                raise UnknownNameError(f"unknown {what} {name!r}{nearest(name, found)} ({_listing(group)})")
+            bases += [files.get(name) or read(name)] if group == "model" else []
+    check_axes(_grid_of(given), bases or [read("gemma-2-9b")])
 
 
-def _check_plain(given: Mapping[str, str]) -> None:
+def _check_settings(given: Mapping[str, str]) -> None:
+    """Raises SpecError for a setting that cannot be."""
     for key, allowed in {"hold": (*HELD, "null"), "measure": MEASURE}.items():
         if key in given and _text(given[key]) not in allowed:
-            raise SpecError(
-                f"{key}={_text(given[key])!r} must be one of {', '.join(allowed)}{nearest(_text(given[key]), allowed)}"
-            )
+            word = _text(given[key])
+            raise SpecError(f"{key}={word!r} must be one of {', '.join(allowed)}{nearest(word, allowed)}")
+    multiple = _text(given.get("hold_multiple", "hold_multiple=64"))
+    if not multiple.isdecimal() or int(multiple) < 1:
+        raise SpecError(f"hold_multiple={multiple!r} must be a whole number of 1 or more")
+    if "out" in given and not _text(given["out"]):
+        raise SpecError("out= needs the folder that the run goes to")
+    if "model.mlp.d_ff" in given and _text(given.get("hold", "hold=null")) != "null":
+        raise SpecError("hold rescales model.mlp.d_ff, so d_ff cannot be given too; drop one of them")
+    for key in given:
+        group, _, name = key.partition(".")
+        if name and group in SCHEMAS and name.split(".")[0] not in fields_of(SCHEMAS[group]):
+            raise SpecError(f"unknown key {key}{nearest(name, fields_of(SCHEMAS[group]))}")
 
 
 def _listing(group: str) -> str:
-    return {"model": "models"}.get(group, group)
+    command = {"model": "models", "hardware": "hardware"}.get(group)
+    return f"archlab {command} lists them" if command else ", ".join(sorted(group_files(group)))
 
 
 def _grid_of(given: Mapping[str, str]) -> dict[str, Any]:

@@ -4,74 +4,89 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from archlab import __version__
-from archlab.config import load_workload, precision_from, workload_from
-from archlab.errors import ArchlabError, SpecError
+from archlab.config import Serving, load_workload, precision_from, serving_from
+from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, hardware_from
-from archlab.presets import override, refuse_shadowed, resolve
+from archlab.presets import override, resolve
 from archlab.spec import ModelSpec, Precision, Workload
-from archlab.sweep.evaluate import WORKLOAD_KEYS, Points, bare_key, evaluate, positions, show_values
+from archlab.sweep.evaluate import WORKLOAD_KEYS, Points, axis_values, bare_key, evaluate, positions
 from archlab.sweep.hold import budget
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.results import describe_point, label, same_value, write_table, write_text
-
-ASKED = ("model", "workload", "hardware", "precision", "grid", "hold", "hold_workload", "hold_multiple")
-"""What of a job's configuration decides its numbers."""
 
 MOST_DESCRIBED = 4096  # points whose shape is spelled out in columns of its own
 
 
 @dataclass(frozen=True)
 class Block:
-    """A job's configuration, read."""
+    """A job's configuration, read. Names carry what the command line changed in them."""
 
     spec: ModelSpec
-    work: Workload
+    base: str
+    serving: Serving
     workload: str
     device: Hardware
     precision: Precision
-    grid: Mapping[str, Sequence[Any]]
+    grid: Mapping[str, list[Any]]
     hold: str | None
     hold_at: Workload
     hold_multiple: int
     config: Mapping[str, Any]
 
     @property
-    def base(self) -> str:
-        """The model's name, with what the command line changed in it."""
-        changed = {k: v for k, v in self.config["changed"].items() if k not in WORKLOAD_KEYS}
-        return label(self.spec.name, changed)
+    def work(self) -> Workload:
+        """The prefill of the workload."""
+        return self.serving.work
 
 
-def read_block(config: Mapping[str, Any], changed: Mapping[str, Any]) -> Block:
-    """Checks a job's configuration. Raises ArchlabError: a key that is wrong is wrong for every point."""
-    model_keys = [bare_key(k) for k in changed if k.startswith("model.")]
-    data = dict(config["model"])
-    for key in model_keys:
-        override(data, {key: _at(data, key)})  # names an unknown key, and its nearest right spelling
-    refuse_shadowed(data, model_keys)
-    hold = config["hold"]
-    if hold is not None and any(bare_key(k) == "mlp.d_ff" for k in config["grid"]):
-        raise SpecError("hold rescales model.mlp.d_ff, so d_ff cannot be an axis too; drop one of them")
+def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a job decides its numbers: the model's keys with the command line's laid over them, the rest as read.
+
+    Raises ArchlabError: a key that is wrong is wrong for every point.
+    """
+    own = {bare_key(k): v for k, v in changed.items() if k.startswith("model.")}
+    asked = {k: plain[k] for k in ("hardware", "precision", "hold", "hold_workload", "hold_multiple")}
+    return {
+        **asked,
+        "model": override(model, own),
+        "workload": asdict(serving_from(plain["workload"])),
+        "grid": {k: axis_values(k, v) for k, v in plain["grid"].items()},
+        "changed": dict(changed),
+        "archlab": __version__,
+    }
+
+
+def read_block(config: Mapping[str, Any]) -> Block:
+    """A block from its configuration. Raises ArchlabError."""
+    spec, serving = resolve(config["model"]), Serving(**config["workload"])
+    device, precision = hardware_from(config["hardware"]), precision_from(config["precision"])
     return Block(
-        spec=resolve(data),
-        work=workload_from(config["workload"]),
-        workload=config["workload"]["name"],
-        device=hardware_from(config["hardware"]),
-        precision=precision_from(config["precision"]),
-        grid={k: list(v) for k, v in config["grid"].items()},
-        hold=hold,
-        hold_at=load_workload(config["hold_workload"] or workload_from(config["workload"])),
+        spec=spec,
+        base=_label(spec.name, "model", config),
+        serving=serving,
+        workload=_label(serving.name, "workload", config),
+        device=replace(device, name=_label(device.name, "hardware", config)),
+        precision=replace(precision, name=_label(precision.name, "precision", config)),
+        grid=config["grid"],
+        hold=config["hold"],
+        hold_at=load_workload(config["hold_workload"] or serving.work),
         hold_multiple=config["hold_multiple"],
-        config={k: config[k] for k in ASKED} | {"changed": dict(changed), "archlab": __version__},
+        config=config,
     )
+
+
+def _label(name: str, group: str, config: Mapping[str, Any]) -> str:
+    """A group's name and what the command line changed in it, as it was read."""
+    changed = [k for k in config["changed"] if k.startswith(f"{group}.")]
+    return label(name, {k.removeprefix(f"{group}."): _at(config[group], k.removeprefix(f"{group}.")) for k in changed})
 
 
 def _at(data: Mapping[str, Any], key: str) -> Any:
@@ -149,21 +164,12 @@ def point_spec(spec: ModelSpec, shape: Mapping[str, Any], d_ff: float | None) ->
     return resolve(override(dict(spec.data), {**shape, **held}))
 
 
-def point_specs(path: Path, most: int) -> Iterator[tuple[str, str, ModelSpec]]:
-    """(label, base, spec) of the points of a written block that stand, the first `most`."""
-    config = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    block = read_block(config, config["changed"])
-    frame = pd.read_parquet(path)
-    frame = frame[frame["status"] == "ok"]
-    for row in islice(frame.to_dict("records"), most):
-        shape = {bare_key(k): _original(v, row[_table_key(k)]) for k, v in block.grid.items() if k not in WORKLOAD_KEYS}
-        yield row["point"], block.base, point_spec(block.spec, shape, row["d_ff"] if block.hold else None)
-
-
-def _original(values: Sequence[Any], shown: Any) -> Any:
-    """The value of an axis that a table shows so."""
-    return next(v for v, text in zip(values, show_values(values), strict=True) if text == shown)
-
-
-def _table_key(key: str) -> str:
-    return f"model.{bare_key(key)}"
+def point_specs(block: Block, frame: pd.DataFrame, most: int) -> Iterator[tuple[str, ModelSpec]]:
+    """(label, spec) of the points of a block's frame that stand, the first `most`; rows are in the grid's order."""
+    combinations = product(*block.grid.values())
+    standing = (
+        (row, at) for row, at in zip(frame.to_dict("records"), combinations, strict=True) if row["status"] == "ok"
+    )
+    for row, at in islice(standing, most):
+        shape = {bare_key(k): v for k, v in zip(block.grid, at, strict=True) if k not in WORKLOAD_KEYS}
+        yield row["point"], point_spec(block.spec, shape, row["d_ff"] if block.hold else None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from archlab.config import load_precision, load_workload
+from archlab.config import load_precision, load_serving, load_workload
 from archlab.hardware import load_hardware
 from archlab.spec import ModelSpec
 from archlab.sweep.evaluate import measures
@@ -22,7 +23,6 @@ from archlab.sweep.results import (
     frame_of,
     layer_rows,
     precision_facts,
-    serving_facts,
     write_run,
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ def write_models(
         "hold_multiple": 64,
         "bases": names,
         "hardware": {name: device_facts(load_hardware(name)) for name in hardware},
-        "workloads": {name: serving_facts(name) for name in workloads},
+        "workloads": {name: asdict(load_serving(name)) for name in workloads},
         "precisions": {precision: precision_facts(load_precision(precision))},
         "formulas": formulas({s.name: s for s in specs}),
         "assumptions": list(ASSUMPTIONS),

@@ -8,13 +8,13 @@ computed on two, whatever the others hold; full arrays are views, expanded on de
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from archlab.algebra import Number, column, is_scalar
+from archlab.algebra import Number, column, is_scalar, plain
 from archlab.analyzers.flops import flops
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.latency import latency
@@ -25,6 +25,7 @@ from archlab.hardware import Hardware, load_hardware
 from archlab.presets import field_type, known_keys, override, resolve, rules
 from archlab.spec import ModelSpec, Precision, Workload
 from archlab.sweep.hold import Budget, hold_budget
+from archlab.units import tokens
 
 if TYPE_CHECKING:
     import pandas
@@ -58,6 +59,9 @@ class Points:
     ok: np.ndarray
     spec: ModelSpec
     work: Workload
+    walked: tuple[int, ...]  # the axes that were taken one structure after another
+    refusals: dict[tuple[int, ...], str]  # position on those axes -> why that structure cannot be
+    hold: Budget | None = None
     inexact: set[str] = field(default_factory=set)  # columns with values of 2**53 or more: within 1e-12, not exact
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -78,11 +82,14 @@ class Points:
         """Why a point is refused, in one sentence; None for a point that stands."""
         if np.broadcast_to(self.ok, self.shape)[position]:
             return None
+        structure = tuple(position[i] for i in self.walked)
+        if structure in self.refusals:
+            return self.refusals[structure]
         try:
             _scalar_point(self.spec, self.work, self.at(position))
         except ArchlabError as problem:
             return str(problem)
-        return "no d_ff of 1 or more holds the budget: the rest of the model alone exceeds it"
+        return "" if self.hold is None else self.hold.refusal
 
     def frame(self) -> pandas.DataFrame:
         """A row a point: axis values, `status`, `reason`, and the columns (null where refused)."""
@@ -114,8 +121,11 @@ def evaluate(
     grid     key -> values; the points are all combinations
     columns  key -> values, all of one length; position i of each makes point i
     Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), or workload.context, .batch.
+    hold     rescales d_ff of each point (see `hold.budget`)
+    `work` is a prefill: its decode step is computed beside it.
     Raises ArchlabError for an unknown key; a point that breaks a rule is masked, not raised.
     """
+    _check_work(work)
     axes = _axes(spec, grid or {}, columns or {})
     shape = tuple(len(axis) for axis in axes)
     device = None if hardware is None else load_hardware(hardware)
@@ -123,11 +133,18 @@ def evaluate(
     if device is not None:
         device.flops_per_s(precision.compute)  # raises where the device lacks the format
     walked = [i for i, axis in enumerate(axes) if not axis.numeric]
-    parts = {}
+    if hold is not None and any("mlp.d_ff" in axis.values for axis in axes):
+        raise SpecError("hold rescales mlp.d_ff, so d_ff cannot be an axis too; drop one of them")
+    parts: dict[tuple[int, ...], tuple[dict[str, Number], Any]] = {}
+    refusals: dict[tuple[int, ...], str] = {}
     for position in itertools.product(*(range(shape[i]) for i in walked)):
-        parts[position] = _mesh(spec, work, device, precision, axes, dict(zip(walked, position, strict=True)), hold)
+        try:
+            parts[position] = _mesh(spec, work, device, precision, axes, dict(zip(walked, position, strict=True)), hold)
+        except ArchlabError as problem:
+            parts[position] = {}, np.zeros((1,) * len(axes), dtype=bool)
+            refusals[position] = str(problem)
     merged, ok = _join(parts, walked, shape)
-    points = Points(axes, shape, merged, ok, spec, work)
+    points = Points(axes, shape, merged, ok, spec, work, tuple(walked), refusals, hold)
     points.inexact = {name for name, values in merged.items() if values.dtype.kind == "f" and _largest(values) >= EXACT}
     return points
 
@@ -150,19 +167,42 @@ def show_values(values: Sequence[Any]) -> list[Any]:
 
 
 def _axes(spec: ModelSpec, grid: Mapping[str, Sequence[Any]], columns: Mapping[str, Sequence[Any]]) -> tuple[Axis, ...]:
-    axes = [Axis({bare_key(key): list(values)}) for key, values in grid.items()]
+    axes = [Axis({bare_key(key): axis_values(key, values)}) for key, values in grid.items()]
     if columns:
-        axes.append(Axis({bare_key(key): list(values) for key, values in columns.items()}))
+        axes.append(Axis({bare_key(key): axis_values(key, values, linked=True) for key, values in columns.items()}))
         lengths = {key: len(values) for key, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise SpecError(f"linked columns must have one length, not {lengths}")
     known = [*known_keys(spec.data), *WORKLOAD_KEYS]
-    for key in [k for axis in axes for k in axis.values]:
+    keys = [bare_key(k) for k in (*grid, *columns)]
+    for key in keys:
         if key not in known:
             raise SpecError(f"unknown key {key}{nearest(key, known)}")
-    if empty := [key for axis in axes for key, values in axis.values.items() if not len(values)]:
-        raise SpecError(f"{empty[0]} has no values")
+        if keys.count(key) > 1:
+            raise SpecError(f"{key} is given as two axes")
     return tuple(axes)
+
+
+def axis_values(key: str, values: Any, linked: bool = False) -> list[Any]:
+    """An axis's values as a list: numpy's as Python's, tokens read (8k is 8192). Raises SpecError."""
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise SpecError(f"{key}={values!r} must be a list of values")
+    found = [plain(v) for v in values]
+    if bare_key(key) == "workload.context":
+        found = [tokens(v, key) if isinstance(v, str) else v for v in found]
+    if not found:
+        raise SpecError(f"{key} has no values")
+    if not linked and len(set(map(repr, found))) < len(found):
+        twice = next(v for v in found if found.count(v) > 1)
+        raise SpecError(f"{key} has the value {twice!r} twice")
+    return found
+
+
+def _check_work(work: Workload) -> None:
+    if work.train:
+        raise SpecError("evaluate computes prefill and decode, not training; use flops for one training step")
+    if is_scalar(work.new) and work.new != work.context:
+        raise SpecError(f"evaluate takes a prefill (new = context), not new={work.new} of context={work.context}")
 
 
 def _mesh(
@@ -187,10 +227,7 @@ def _mesh(
                 shape[i] = len(axis)
                 changes[key] = np.where(legal, column(values), 1.0).reshape(shape)
                 ok = ok & legal.reshape(shape)
-    try:
-        return _columns(spec, work, device, precision, changes, ok, hold)
-    except ArchlabError:
-        return {}, np.zeros((1,) * len(axes), dtype=bool)
+    return _columns(spec, work, device, precision, changes, ok, hold)
 
 
 def _columns(

@@ -30,6 +30,13 @@ class Budget:
     target: Number
     multiple: int = 64
 
+    @property
+    def refusal(self) -> str:
+        """Why a point without a d_ff is refused."""
+        return (
+            f"no d_ff of {self.multiple} or more holds the base's {self.name}: the rest of the model alone is too much"
+        )
+
 
 def budget(name: str, base: ModelSpec, work: Workload, multiple: int = 64) -> Budget:
     """The base's own parameters, or its exact prefill FLOPs of a workload. Raises SpecError."""
@@ -37,6 +44,8 @@ def budget(name: str, base: ModelSpec, work: Workload, multiple: int = 64) -> Bu
         "params": lambda spec: params(spec).total,
         "flops": lambda spec: flops(spec, work).total,
     }
+    if not isinstance(multiple, int) or isinstance(multiple, bool) or multiple < 1:
+        raise SpecError(f"hold_multiple={multiple!r} must be a whole number of 1 or more")
     if name not in metrics:
         raise SpecError(f"hold={name!r} must be one of {', '.join(HELD)}{nearest(name, HELD)}")
     return Budget(name, metrics[name], metrics[name](base), multiple)

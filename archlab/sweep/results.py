@@ -19,7 +19,6 @@ from archlab.algebra import is_scalar
 from archlab.analyzers.flops import flops
 from archlab.analyzers.formula import formula
 from archlab.analyzers.kv_cache import kv_cache
-from archlab.config import Serving, group_file
 from archlab.hardware import Hardware
 from archlab.presets import expand_pattern, field_of
 from archlab.spec import ModelSpec, Precision, Workload
@@ -41,21 +40,18 @@ ASSUMPTIONS = (
 
 def describe_point(spec: ModelSpec) -> dict[str, Any]:
     """The shape of one point, for tables: sizes, layers by kind, window."""
-    mixers = {layer.kind: layer.residuals[0].block for layer in spec.decoder.layers}
-    windows = sorted({w for m in mixers.values() if (w := getattr(m, "window", None)) is not None})
-    any_mixer: Any = mixers.get("global") or next(iter(mixers.values()))
-    local = sum(layer.count for layer in spec.decoder.layers if getattr(mixers[layer.kind], "window", None) is not None)
+    kinds = {layer.kind: layer.facts() for layer in spec.decoder.layers}
+    told = kinds.get("global") or next(iter(kinds.values()))
+    windowed = [layer for layer in spec.decoder.layers if kinds[layer.kind]["window"] is not None]
+    local = sum(layer.count for layer in windowed)
     return {
         "family": spec.family,
         "n_layers": spec.n_layers,
         "layers_global": spec.n_layers - local,
         "layers_local": local,
-        "window": windows[0] if windows else None,
+        "window": kinds[windowed[0].kind]["window"] if windowed else None,
         "d_model": spec.d_model,
-        "d_ff": spec.data["mlp"]["d_ff"],
-        "n_heads": any_mixer.n_heads,
-        "n_kv_heads": any_mixer.n_kv_heads,
-        "head_dim": any_mixer.head_dim,
+        **{name: told.get(name) for name in ("d_ff", "n_heads", "n_kv_heads", "head_dim")},
         "vocab_size": spec.vocab_size,
         "trained_context": spec.context,
     }
@@ -100,7 +96,7 @@ def curve_rows(point: str, base: str, spec: ModelSpec) -> Iterable[dict[str, Any
 
 def layer_rows(point: str, spec: ModelSpec) -> Iterable[dict[str, Any]]:
     """The kind and window of each layer."""
-    windows = {layer.kind: getattr(layer.residuals[0].block, "window", None) for layer in spec.decoder.layers}
+    windows = {layer.kind: layer.facts()["window"] for layer in spec.decoder.layers}
     for index, kind in enumerate(spec.kinds()):
         yield {"point": point, "index": index, "kind": kind, "window": windows[kind]}
 
@@ -128,16 +124,6 @@ def device_facts(device: Hardware) -> dict[str, Any]:
 def precision_facts(precision: Precision) -> dict[str, Any]:
     """A precision as run.json holds it."""
     return {k: v for k, v in asdict(precision).items() if k != "name"}
-
-
-def serving_facts(name: str) -> dict[str, Any]:
-    """A named workload as run.json holds it."""
-    return serving_keys(group_file("workload", "workload", name))
-
-
-def serving_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A workload's keys, defaults included."""
-    return {"title": Serving.title, "batch": Serving.batch, "logits": Serving.logits, **data}
 
 
 def write_run(out: Path, run: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> None:

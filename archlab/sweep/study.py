@@ -14,7 +14,7 @@ from archlab.hardware import load_hardware
 from archlab.paths import data_dir
 from archlab.presets import known_keys, read
 from archlab.spec import FieldType, check_fields, choice, names, size, text
-from archlab.sweep.evaluate import WORKLOAD_KEYS, bare_key
+from archlab.sweep.evaluate import WORKLOAD_KEYS, axis_values, bare_key
 from archlab.sweep.hold import HELD
 
 MEASURE = ("auto", "never")
@@ -96,7 +96,8 @@ def load_study(name: str | Path) -> tuple[str, Study]:
 def study_from(data: Mapping[str, Any]) -> Study:
     """A study from its keys, each name and each axis checked. Raises ArchlabError."""
     check_fields(Study, "", data)
-    study = Study(**data)
+    grid = {key: axis_values(key, values) for key, values in data.get("grid", {}).items()}
+    study = Study(**{**data, "grid": grid})
     if study.on_cpu is not None:
         check_fields(OnCPU, "on_cpu", study.on_cpu)
     check_names(study)
@@ -111,14 +112,13 @@ def check_names(study: Study) -> None:
         group_file("precision", "precision", precision)
     for device in study.hardware:
         load_hardware(device)
-    for base in study.base:
-        check_axes(study.grid, read(base))
+    check_axes(study.grid, [read(base) for base in study.base])
 
 
-def check_axes(grid: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Raises SpecError for a grid key that is not one of the model's or the workload's."""
-    known = [*known_keys(data), *WORKLOAD_KEYS]
-    for key in grid:
+def check_axes(grid: Mapping[str, Any], bases: list[dict[str, Any]]) -> None:
+    """Raises SpecError for a grid key that no base has (where one has it, the others become refused rows)."""
+    known = {k: None for data in bases for k in (*known_keys(data), *WORKLOAD_KEYS)}
+    for key in grid if bases else ():
         if bare_key(key) not in known:
             raise SpecError(f"unknown key {key}{nearest(bare_key(key), known)}")
 

@@ -72,7 +72,7 @@ def test_prefill_flops(name):
         assert float(f"{computed:.4e}") == reference[published]
 
 
-def test_gqa_of_gemma_3_27b_saves_what_the_report_shows():
+def test_the_window_and_ratio_of_gemma_3_27b_save_what_the_report_shows():
     """Gemma 3 report, section 5.2: 5:1 and a 1,024 window hold about a sixth of all-global at 128k."""
     spec = archlab.load("gemma-3-27b-text")
     everything = archlab.kv_cache(archlab.load("gemma-3-27b-text", {"pattern": ["global"]}), context=131072).total

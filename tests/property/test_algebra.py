@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import archlab
 from archlab.algebra import column
 from archlab.blocks.masks import causal_pairs, keys_seen
+from archlab.errors import ArchlabError, SpecError
 from archlab.presets import override, resolve
 from archlab.spec import repeat_pattern
 from archlab.sweep.hold import budget
@@ -127,12 +128,6 @@ def test_symmetries(shape):
     assert sum(archlab.flops(spec, w).total for w in chunks) == archlab.flops(spec, work).total  # prefill in two chunks
 
 
-def test_training_is_three_forwards():
-    work = archlab.Workload(2, new=512)
-    train = archlab.Workload(2, new=512, train=True)
-    assert archlab.flops(BASE, train).total == 3 * archlab.flops(BASE, work).total
-
-
 @pytest.mark.parametrize("name", ["params", "flops"])
 def test_a_held_budget_stays_within_half_a_step(name):
     work = archlab.Workload(new=8192, logits="last")
@@ -190,3 +185,51 @@ def test_numbers_of_2_to_the_53_and_more_are_flagged():
     work = archlab.Workload(new=8192, logits="last")
     big = archlab.evaluate(BASE, work, grid={"workload.context": [1024, 1_000_000]})
     assert "flops_prefill" in big.inexact and "params" not in big.inexact
+
+
+def test_numpys_values_are_read_as_pythons():
+    assert archlab.load("gemma-2-9b", {"mlp.d_ff": np.int64(128)}).data["mlp"]["d_ff"] == 128
+    for value in (np.int64(-5), np.float64(1.5), np.float64("nan")):
+        with pytest.raises(SpecError, match="must be a whole number"):
+            archlab.load("gemma-2-9b", {"mlp.d_ff": value})
+    work = archlab.Workload(np.int64(4096), 131072, 131072, train=True)
+    assert archlab.flops(BASE, work).total > 2**63  # exact, where int64 would have wrapped
+    points = archlab.evaluate(BASE, archlab.Workload(new=64), grid={"local.window": np.array([16, 32])})
+    assert points.ok.all() and points["flops_prefill"].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"grid": {"mlp.activation": "gelu"}}, "must be a list of values"),
+        ({"grid": {"local.window": 5}}, "must be a list of values"),
+        ({"grid": {"local.window": []}}, "has no values"),
+        ({"grid": {"local.window": [1], "model.local.window": [2]}}, "given as two axes"),
+        ({"grid": {"local.windows": [1]}}, "did you mean 'local.window'"),
+        ({"columns": {"local.window": [1, 2], "mlp.d_ff": [1]}}, "one length"),
+        ({"grid": {"mlp.d_ff": [64]}, "hold": budget("params", BASE, archlab.Workload(new=8))}, "cannot be an axis"),
+        ({"hardware": "t4"}, "t4 has no bf16 rate"),
+    ],
+)
+def test_evaluate_refuses_what_it_cannot_mean(arguments, sentence):
+    with pytest.raises(ArchlabError, match=sentence):
+        archlab.evaluate(BASE, archlab.Workload(new=64), **arguments)
+    for work in (archlab.Workload(new=8, train=True), archlab.Workload(new=7, context=8)):
+        with pytest.raises(SpecError, match="evaluate"):
+            archlab.evaluate(BASE, work)
+
+
+@pytest.mark.parametrize("context", [0, -5, 1.5, float("nan"), "8k", True])
+def test_a_cache_for_no_tokens_is_refused(context):
+    with pytest.raises(SpecError, match="context"):
+        archlab.kv_cache(BASE, context)
+
+
+def test_a_bound_names_the_roof_that_takes_more_of_it():
+    decode = archlab.latency(BASE, archlab.Workload(new=1, context=2048), "h200-sxm")
+    prefill = archlab.latency(BASE, archlab.Workload(new=8192), "h200-sxm")
+    assert (decode.bound, prefill.bound) == ("memory", "compute")
+    for found in (decode, prefill):
+        assert (
+            found.compute + found.memory == pytest.approx(found.seconds) == pytest.approx(sum(found.by_part.values()))
+        )

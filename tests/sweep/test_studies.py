@@ -102,7 +102,7 @@ def test_a_key_that_no_file_has_is_taken(archlab_command, tmp_path):
 
 def test_points_that_fail_are_rows_that_say_why(archlab_command, tmp_path):
     words = ["model=gemma-2b,gemma-2-9b", "model.attention.n_kv_heads=1,3,many", "hardware=t4", "workload=short-512"]
-    assert archlab_command("sweep", *words, *QUIET).code == 0
+    assert archlab_command("sweep", *words, *QUIET).code == 1  # nothing stands
     frame = points(tmp_path)
     assert set(frame["status"]) == {"failed", "refused"} and len(frame) == 6
     assert "t4 has no bf16 rate; its matrix products run in fp32, fp16, int8, int4" in set(frame["reason"])
@@ -159,6 +159,78 @@ def test_models_of_ones_own(archlab_command, tmp_path):
     assert frame["point"].tolist() == ["mine d_ff=64", "mine d_ff=128"] and set(frame["window"]) == {256}
     own = archlab.load(tmp_path / "own" / "model" / "mine.yaml")
     assert own.layer("local").residuals[0].block.window == 256
+
+
+def test_models_and_workloads_of_the_users_own_folder(archlab_command, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARCHLAB_CONFIG_DIR", str(tmp_path / "own"))
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "workload").mkdir()
+    (tmp_path / "own" / "hardware").mkdir()
+    (tmp_path / "own" / "model" / "mine.yaml").write_text(
+        "defaults: [gemma-3-1b, _self_]\nname: mine\nmlp: {d_ff: 64}\n"
+    )
+    (tmp_path / "own" / "workload" / "w1k.yaml").write_text("name: w1k\ncontext: 1k\n")
+    device = (
+        "name: d\ntitle: D\nkind: gpu\nmemory_bytes: 8 GiB\nbandwidth_bytes_per_s: 1e11\npeak_flops: {bf16: 1e13}\n"
+    )
+    (tmp_path / "own" / "hardware" / "d.yaml").write_text(device + "status: unverified\nsource: mine\n")
+    assert "mine" in archlab_command("models").out
+    words = ["model=mine", "workload=w1k", "hardware=d", "model.local.window=128,512"]
+    done = archlab_command("sweep", *words, *QUIET)
+    assert done.code == 0, done.err
+    frame = points(tmp_path)
+    assert set(frame["context"]) == {1024} and set(frame["d_ff"]) == {64} and set(frame["hardware"]) == {"d"}
+    (tmp_path / "own" / "model" / "mine.yaml").write_text(
+        "defaults: [gemma-3-1b, _self_]\nname: mine\nmlp: {d_ff: 32}\n"
+    )
+    assert archlab.load("mine").data["mlp"]["d_ff"] == 32  # no stale copy
+    (tmp_path / "own" / "model" / "gemma-2b.yaml").write_text("defaults: [gemma-7b, _self_]\n")
+    assert "has the name of a shipped model" in archlab_command("describe", "gemma-2b").err
+
+
+def test_a_model_given_as_a_file(archlab_command, tmp_path):
+    archlab_command("new", "tiny", "--from", "gemma-3-1b")
+    words = ["model=tiny.yaml,gemma-3-1b", "model.local.window=128,512", "hardware=l4"]
+    assert archlab_command("sweep", *words, *QUIET).code == 0
+    frame = points(tmp_path)
+    assert (
+        set(frame["base"]) == {"tiny", "gemma-3-1b"} and (tmp_path / "run" / "conf" / "model" / "tiny.yaml").is_file()
+    )
+    by_base = frame.groupby("base")["params"].unique()
+    assert by_base["tiny"].tolist() == by_base["gemma-3-1b"].tolist()
+    assert archlab_command("report", "run").code == 0
+
+
+def test_one_loader_reads_a_model_for_the_sweep_too(archlab_command, tmp_path):
+    """What describe refuses, a sweep over the same file refuses."""
+    (tmp_path / "cfg" / "model").mkdir(parents=True)
+    for text, sentence in (
+        ("defaults: [_self_, gemma-3-1b]\nname: odd\n", "defaults must be [MODEL, _self_]"),
+        ("defaults: [gemma-3-1b, _self_]\nname: odd\nattention: {window: 5}\n", "would not reach the local layers"),
+    ):
+        (tmp_path / "cfg" / "model" / "odd.yaml").write_text(text)
+        assert sentence in archlab_command("describe", "cfg/model/odd.yaml").err
+        done = archlab_command("sweep", "--config-dir", "cfg", "model=odd", *QUIET)
+        assert done.code == 2 and sentence in done.err
+
+
+def test_tokens_are_read_wherever_a_context_stands(archlab_command, tmp_path):
+    assert archlab_command("sweep", "attention_heads", "workload.context=4k", *QUIET).code == 0
+    frame = points(tmp_path)
+    assert set(frame["context"]) == {4096} and "chat-8k context=4096" in set(frame["workload"])
+    study = yaml.safe_load((data_dir("sweeps") / "window.yaml").read_text())
+    study["grid"] = {"workload.context": ["1k", 2048], "model.local.window": [128, 512]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
+    assert archlab_command("sweep", "mine.yaml", "measure=never", "out=run2").code == 0
+    assert set(pd.read_parquet(tmp_path / "run2" / "points.parquet")["context"]) == {1024, 2048}
+
+
+def test_an_axis_with_null_and_a_word(archlab_command, tmp_path):
+    words = ["model=gemma-3-270m", "model.local.window=null,512,many", "hardware=l4"]
+    assert archlab_command("sweep", *words, *QUIET).code == 0
+    frame = points(tmp_path)
+    assert frame["status"].tolist() == ["ok", "ok", "refused"]
+    assert len(points(tmp_path, "layers")) == 2 * 18
 
 
 def test_a_study_of_ones_own(archlab_command, tmp_path):
