@@ -268,4 +268,4 @@ def _grid_of(given: Mapping[str, str]) -> dict[str, Any]:
 
 def spoken(words: list[str]) -> str:
     """The command as a person would type it again."""
-    return shlex.join(["archlab", "sweep", *words])
+    return shlex.join(["archlab", "sweep", *(w.removeprefix("study=") for w in words)])

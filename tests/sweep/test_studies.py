@@ -63,7 +63,7 @@ def test_the_formulas_shown_are_the_bases_own(archlab_command, tmp_path):
 def test_provenance_is_in_the_run_and_in_each_table(archlab_command, tmp_path):
     archlab_command("sweep", "window", *QUIET)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())["provenance"]
-    assert facts["command"] == "archlab sweep study=window measure=never out=run"
+    assert facts["command"] == "archlab sweep window measure=never out=run"
     assert facts["archlab"] == archlab.__version__ and len(facts["config_hash"]) == 64
     for name in ("points", "curves", "layers"):
         metadata = pq.read_schema(tmp_path / "run" / f"{name}.parquet").metadata
