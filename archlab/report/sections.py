@@ -77,7 +77,7 @@ def _latency(cast: Cast) -> Section | None:
 
 
 def _time_notes(cast: Cast, table: Table) -> tuple[str, ...]:
-    first = "A bound is the least that the device's rates allow, operation by operation; not measured, nor a forecast."
+    first = "A bound is the least that the device's rates allow, operation by operation: calculated, not measured."
     nothing = "" if measured.rows(cast) else " Nothing was measured in this run."
     return (first + nothing, *_beyond(table), *bounds.misfits(cast))
 

@@ -150,7 +150,10 @@ def test_other_workloads_are_refused(tiny, work, words):
 
 def test_devices_and_formats_are_named_right_or_refused():
     cpu = find_device("cpu")
-    assert (find_dtype(None, cpu), find_dtype(torch.bfloat16, cpu), find_dtype("fp16", cpu)) == ("fp32", "bf16", "fp16")
+    assert (find_dtype(None, cpu), find_dtype(torch.bfloat16, cpu)) == ("fp32", "bf16")
+    assert find_dtype("fp16", torch.device("cuda", 0)) == "fp16"
+    with pytest.raises(ArchlabError, match="fp16 is not timed on a CPU"):
+        find_dtype("fp16", cpu)
     assert find_dtype(None, torch.device("cuda")) == "bf16"
     for device in ("gpu", "mps", "cuda:99"):
         with pytest.raises(ArchlabError, match=f"device='{device}'"):
