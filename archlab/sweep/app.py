@@ -54,15 +54,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished sweep: its folder, the report (None where not asked for), and what became of the points."""
+    """A finished sweep: its folder, the report, what became of the points, and what was timed (None: nothing)."""
 
     folder: Path
-    report: Path | None
+    report: Path
     points: pd.DataFrame
     measured: pd.DataFrame | None
 
 
-def run(words: Sequence[str], say: Say = lambda _: None, report: bool = True) -> Outcome | None:
+def run(words: Sequence[str], say: Say = lambda _: None) -> Outcome | None:
     """Runs a sweep from its command line; None where a flag only shows something. Raises ArchlabError."""
     started = datetime.now(UTC)
     command = prepare(list(words))
@@ -78,7 +78,7 @@ def run(words: Sequence[str], say: Say = lambda _: None, report: bool = True) ->
         if command.only_shows:
             clear()
             return None
-        return gather(folder, command, spoken(list(words)), started, say, report)
+        return gather(folder, command, spoken(list(words)), started, say)
 
 
 @hydra.main(version_base="1.3", config_path=str(data_dir("conf")), config_name="config")
@@ -112,7 +112,7 @@ def _job_number() -> int:
     return 0 if OmegaConf.is_missing(job, "num") else int(job.num)
 
 
-def gather(folder: Path, command: Command, spoken_as: str, started: datetime, say: Say, report: bool) -> Outcome:
+def gather(folder: Path, command: Command, spoken_as: str, started: datetime, say: Say) -> Outcome:
     """Blocks into tables: points, curves, layers, measured; then run.json and the report."""
     marks = sorted((folder / "blocks" / command.run_id).iterdir(), key=lambda mark: mark.read_text(encoding="utf-8"))
     refused = [json.loads(mark.read_text(encoding="utf-8")) for mark in marks if mark.suffix == ".refused"]
@@ -136,7 +136,7 @@ def gather(folder: Path, command: Command, spoken_as: str, started: datetime, sa
         tables["measured"] = measured
     facts = provenance(spoken_as, started, [dict(block.config) for block in blocks])
     write_run(folder, _run_facts(command, blocks) | {"provenance": facts}, tables)
-    return Outcome(folder, _render(folder) if report else None, points, measured)
+    return Outcome(folder, _render(folder), points, measured)
 
 
 def _refused_rows(refused: list[dict[str, str]]) -> list[pd.DataFrame]:

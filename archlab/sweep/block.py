@@ -142,11 +142,11 @@ def _named(block: Block, points: Points, frame: pd.DataFrame) -> pd.DataFrame:
         "hardware": block.device.name,
         "precision": block.precision.name,
     }
-    described = list(_described(block, frame, shapes)) if len(values) <= MOST_DESCRIBED else []
-    shape = pd.DataFrame(described, index=frame.index)
-    return pd.concat(
-        [pd.DataFrame(front | work, index=frame.index), frame.drop(columns="d_ff", errors="ignore"), shape], axis=1
-    )
+    front_frame = pd.DataFrame(front | work, index=frame.index)
+    if len(values) > MOST_DESCRIBED:
+        return pd.concat([front_frame, frame], axis=1)
+    shape = pd.DataFrame(list(_described(block, frame, shapes)), index=frame.index)  # d_ff among it
+    return pd.concat([front_frame, frame.drop(columns="d_ff", errors="ignore"), shape], axis=1)
 
 
 def _is_base(block: Block, shape: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from archlab.errors import ArchlabError, SpecError, nearest
 from archlab.hardware import Hardware, load_hardware
 from archlab.presets import field_type, known_keys, override, resolve, rules
 from archlab.spec import ModelSpec, Precision, Workload
-from archlab.sweep.hold import Budget, hold_budget
+from archlab.sweep.hold import Budget, budget, hold_budget
 from archlab.units import tokens
 
 if TYPE_CHECKING:
@@ -114,18 +114,19 @@ def evaluate(
     precision: str | Precision = "bf16",
     grid: Mapping[str, Sequence[Any]] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
-    hold: Budget | None = None,
+    hold: str | Budget | None = None,
 ) -> Points:
     """Parameters, exact FLOPs of both phases, KV cache, weights and latency bounds of every point.
 
     grid     key -> values; the points are all combinations
     columns  key -> values, all of one length; position i of each makes point i
     Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), or workload.context, .batch.
-    hold     rescales d_ff of each point (see `hold.budget`)
+    hold     params | flops: rescales d_ff of each point to keep the spec's own amount, to a multiple of 64
     `work` is a prefill: its decode step is computed beside it.
     Raises ArchlabError for an unknown key; a point that breaks a rule is masked, not raised.
     """
     _check_work(work)
+    hold = budget(hold, spec, work) if isinstance(hold, str) else hold
     axes = _axes(spec, grid or {}, columns or {})
     shape = tuple(len(axis) for axis in axes)
     device = None if hardware is None else load_hardware(hardware)

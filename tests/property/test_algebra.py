@@ -141,6 +141,10 @@ def test_a_held_budget_stays_within_half_a_step(name):
         spec = archlab.load("gemma-2-9b", {**points.at(position), "mlp.d_ff": int(points["d_ff"][position])})
         wider = archlab.load("gemma-2-9b", {**points.at(position), "mlp.d_ff": int(points["d_ff"][position]) + 64})
         assert abs(step(spec).total - held.target) <= (step(wider).total - step(spec).total) / 2 * 1.000001
+    same = archlab.evaluate(
+        BASE, work, grid={"attention.n_kv_heads": [1, 2, 4, 8, 16], "n_layers": [30, 42, 50]}, hold=name
+    )
+    assert (same["d_ff"] == points["d_ff"]).all()
     assert points["d_ff"][3, 1] == 14336 and points["hold_residual"][3, 1] == 0
 
 

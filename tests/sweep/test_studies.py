@@ -270,3 +270,10 @@ def test_held_flops_give_a_point_one_shape_at_all_workloads(archlab_command, tmp
     assert (frame.groupby("point")["d_ff"].nunique() == 1).all()
     held = frame[frame["workload"] == "chat-8k"]["flops_prefill"]
     assert held.max() / held.min() < 1.002
+
+
+def test_a_large_block_keeps_its_d_ff(archlab_command, tmp_path):
+    words = ["model=gemma-2-9b", "model.local.window=range(1,2501)", "model.attention.n_kv_heads=1,8", "hold=params"]
+    assert archlab_command("sweep", *words, "hardware=l4", *QUIET).code == 0
+    frame = points(tmp_path)
+    assert len(frame) == 5000 and frame["d_ff"].nunique() == 2
