@@ -13,7 +13,7 @@ from archlab.cli.screen import bold, dim, table
 from archlab.config import load_precision
 from archlab.presets import override, resolve
 from archlab.spec import ModelSpec, Workload
-from archlab.units import GIB, show_bytes, show_count, show_gib, show_tokens
+from archlab.units import GIB, show_bytes, show_count, show_tokens
 
 CONTEXTS = (8192, 32768, 131072)
 
@@ -67,7 +67,7 @@ def screen(spec: ModelSpec, changed: Mapping[str, Any] | None = None) -> str:
     found = facts(spec, changed)
     lines = [
         f"{bold(spec.name)}   {spec.family} decoder   {show_count(found['params'])} parameters   "
-        f"{show_gib(found['weights_bytes_bf16'])} in bf16",
+        f"{show_bytes(found['weights_bytes_bf16'])} in bf16",
         *wrap("changed     " + ", ".join(f"{k}={_shown(v)}" for k, v in found["changed"].items()) if changed else ""),
         f"layers      {_layers(found)}   {pattern_text(spec)}",
         *_attention(found),

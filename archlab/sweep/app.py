@@ -7,6 +7,7 @@ folder, times what this machine can, and renders the report.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -74,6 +75,10 @@ def run(words: Sequence[str], say: Say = lambda _: None) -> Outcome | None:
             try:
                 _job()
             except (HydraException, OmegaConfBaseException) as problem:
+                raise ArchlabError(_one_sentence(problem)) from None
+            except ValueError as problem:  # two flags that show
+                if not command.only_shows:
+                    raise
                 raise ArchlabError(_one_sentence(problem)) from None
         if command.only_shows:
             clear()
@@ -185,12 +190,13 @@ def _render(folder: Path) -> Path:
 @contextmanager
 def _hydra_argv(words: list[str]) -> Any:
     """Hydra reads sys.argv, and would print and exit by itself: here its errors come to us."""
-    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    before, full, loud = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), logging.raiseExceptions
+    logging.raiseExceptions = False  # Hydra shows by logging: a reader that has gone (head) is no error
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["archlab sweep", *words], "1"
     try:
         yield
     finally:
-        sys.argv = before
+        sys.argv, logging.raiseExceptions = before, loud
         if full is None:
             os.environ.pop("HYDRA_FULL_ERROR")
         else:

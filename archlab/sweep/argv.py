@@ -90,6 +90,7 @@ def prepare(words: list[str]) -> Command:
     _add_search_path(given, Path(out), files)
     if _only_shows(flags):  # Hydra shows one job: the first
         given |= {group: given[group].split(",")[0] for group in GROUPS if group in given}
+        flags = [f for f in flags if f not in ("-m", "--multirun")]
     elif any("," in given.get(group, "") for group in GROUPS) and not {"-m", "--multirun"} & set(flags):
         flags = [*flags, "-m"]
     return Command(flags, given, study, name, out, run_id, files)

@@ -145,6 +145,7 @@ def test_hydras_own_flags(tmp_path):
     shown = yaml.safe_load(run("study=attention_heads", "--cfg", "job"))
     assert shown["model"]["name"] == "gemma-2-9b" and shown["grid"] == {"model.attention.n_kv_heads": [1, 2, 4, 8, 16]}
     assert "conf" in run("--info", "searchpath")
+    assert yaml.safe_load(run("-m", "study=window", "--cfg", "job"))["model"]["name"] == "gemma-3-27b-text"
     assert list(tmp_path.iterdir()) == []
 
 
