@@ -38,11 +38,15 @@ def config_hash(spec: ModelSpec) -> str:
     return hashlib.sha256(json.dumps(spec.data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """16 hex digits over the sources that decide what a timed pass does; known without git, and of a dirty tree too."""
+@lru_cache(maxsize=4)
+def code_version(folders: tuple[str, ...] = TIMED_CODE) -> str:
+    """16 hex digits over the sources in some folders of the package ("." is its top level alone).
+
+    By default those that decide what a timed pass does. Known without git, and of a dirty tree too.
+    """
     digest = hashlib.sha256()
-    for path in sorted(p for folder in TIMED_CODE for p in (PACKAGE / folder).rglob("*.py")):
+    found = {p for f in folders for p in (PACKAGE.glob("*.py") if f == "." else (PACKAGE / f).rglob("*.py"))}
+    for path in sorted(found):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

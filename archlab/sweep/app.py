@@ -34,7 +34,7 @@ from archlab.spec import ModelSpec
 from archlab.sweep.argv import GROUPS, Command, prepare, spoken
 from archlab.sweep.block import Block, block_config, point_specs, read_block, run_block
 from archlab.sweep.evaluate import show_value
-from archlab.sweep.provenance import hash_of, provenance
+from archlab.sweep.provenance import provenance
 from archlab.sweep.results import (
     ASSUMPTIONS,
     MOST_CURVES,
@@ -94,13 +94,12 @@ def _job(config: DictConfig) -> None:
     changed = {k: OmegaConf.select(config, k) for k in (o.partition("=")[0] for o in overrides) if "." in k}
     changed = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in changed.items()}
     blocks = Path(plain["out"]) / "blocks"
-    mark = blocks / str(plain["run_id"])
     try:
         block = read_block(block_config(plain, _model_keys(), changed))
-        write_text(mark / run_block(block, blocks).stem, f"{_job_number():06}")
+        done = {"block": run_block(block, blocks).name}
     except ArchlabError as problem:  # wrong for every point of this job; the others go on
-        names = {group: str(plain[group].get("name")) for group in GROUPS}
-        write_text(mark / f"{hash_of(names)[:16]}.refused", json.dumps({**names, "reason": str(problem)}))
+        done = {group: str(plain[group].get("name")) for group in GROUPS} | {"reason": str(problem)}
+    write_text(blocks / str(plain["run_id"]) / f"{_job_number():06}.json", json.dumps(done))
 
 
 def _model_keys() -> dict[str, Any]:
@@ -119,9 +118,10 @@ def _job_number() -> int:
 
 def gather(folder: Path, command: Command, spoken_as: str, started: datetime, say: Say) -> Outcome:
     """Blocks into tables: points, curves, layers, measured; then run.json and the report."""
-    marks = sorted((folder / "blocks" / command.run_id).iterdir(), key=lambda mark: mark.read_text(encoding="utf-8"))
-    refused = [json.loads(mark.read_text(encoding="utf-8")) for mark in marks if mark.suffix == ".refused"]
-    paths = [folder / "blocks" / f"{mark.name}.parquet" for mark in marks if not mark.suffix]
+    jobs = sorted((folder / "blocks" / command.run_id).glob("*.json"))  # in the order of the command line
+    done = [json.loads(job.read_text(encoding="utf-8")) for job in jobs]
+    refused = [job for job in done if "reason" in job]
+    paths = [folder / "blocks" / job["block"] for job in done if "block" in job]
     if not paths:
         raise ArchlabError(refused[0]["reason"])
     blocks = [read_block(json.loads(p.with_suffix(".json").read_text(encoding="utf-8"))) for p in paths]

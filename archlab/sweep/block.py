@@ -15,12 +15,16 @@ from archlab import __version__
 from archlab.config import Serving, load_workload, precision_from, serving_from
 from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, hardware_from
+from archlab.measure.provenance import code_version
 from archlab.presets import override, resolve
 from archlab.spec import ModelSpec, Precision, Workload
 from archlab.sweep.evaluate import WORKLOAD_KEYS, Points, axis_values, bare_key, evaluate, positions
 from archlab.sweep.hold import budget
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.results import describe_point, label, same_value, write_table, write_text
+
+CALCULATING_CODE = (".", "analyzers", "blocks", "sweep")
+"""The sources that decide what a block's numbers are: with other code, a stored block is not the same block."""
 
 MOST_DESCRIBED = 4096  # points whose shape is spelled out in columns of its own
 
@@ -61,6 +65,7 @@ def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mappi
         "grid": {k: axis_values(k, v) for k, v in plain["grid"].items()},
         "changed": dict(changed),
         "archlab": __version__,
+        "code": code_version(CALCULATING_CODE),
     }
 
 

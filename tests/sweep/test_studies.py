@@ -131,6 +131,16 @@ def test_a_finished_block_is_not_computed_again(archlab_command, tmp_path, monke
     assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
 
 
+def test_other_code_makes_another_block(archlab_command, tmp_path, monkeypatch):
+    words = ["sweep", "window", *QUIET]
+    archlab_command(*words)
+    before = {p.name for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
+    monkeypatch.setattr("archlab.sweep.block.code_version", lambda folders: "other")
+    assert archlab_command(*words).code == 0
+    after = {p.name for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
+    assert len(after) == 2 * len(before) and len(points(tmp_path)) == 20
+
+
 def test_a_folder_that_holds_another_run_does_not_mix(archlab_command, tmp_path):
     archlab_command("sweep", "window", *QUIET)
     archlab_command("sweep", "head_dim", *QUIET)
