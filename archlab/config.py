@@ -84,8 +84,3 @@ def serving_from(data: Mapping[str, Any]) -> Serving:
         data = {**data, "context": tokens(data["context"], "workload.context")}
     check_fields(Serving, "workload", data)
     return Serving(**data)
-
-
-def workload_from(data: Mapping[str, Any]) -> Workload:
-    """A workload from its keys. Raises SpecError."""
-    return serving_from(data).work

@@ -137,8 +137,8 @@ def override(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def known_keys(data: Mapping[str, Any]) -> list[str]:
     """Every dotted key that a model may set."""
     keys = list(TOP)
-    for section in (*SECTIONS, *(k for k in KINDS if k in data)):
-        keys += [f"{section}.{name}" for name in fields_of(SECTIONS.get(section) or MIXERS[MIXER])]
+    for section in dict.fromkeys((*SECTIONS, *_kinds(data))):
+        keys += [f"{section}.{name}" for name in fields_of(SECTIONS.get(section) or _mixer(data, section))]
     return keys
 
 

@@ -30,9 +30,9 @@ from archlab.config import named
 from archlab.errors import ArchlabError
 from archlab.paths import data_dir
 from archlab.presets import read
-from archlab.spec import ModelSpec
+from archlab.spec import Workload
 from archlab.sweep.argv import GROUPS, Command, prepare, spoken
-from archlab.sweep.block import Block, block_config, point_specs, read_block, run_block
+from archlab.sweep.block import Block, Point, block_config, read_block, run_block, standing_points, workloads_of
 from archlab.sweep.evaluate import show_value
 from archlab.sweep.provenance import provenance
 from archlab.sweep.results import (
@@ -127,16 +127,18 @@ def gather(folder: Path, command: Command, spoken_as: str, started: datetime, sa
     blocks = [read_block(json.loads(p.with_suffix(".json").read_text(encoding="utf-8"))) for p in paths]
     frames = [pd.read_parquet(p) for p in paths]
     points = pd.concat([*frames, *_refused_rows(refused)], ignore_index=True)
-    specs: dict[str, tuple[str, ModelSpec]] = {}
+    standing: dict[str, Point] = {}
+    workloads: dict[str, Workload] = {}
     for block, frame in zip(blocks, frames, strict=True):
-        specs |= {name: (block.base, spec) for name, spec in point_specs(block, frame, MOST_CURVES)}
-    drawn = dict(list(specs.items())[:MOST_CURVES])
+        standing |= dict(standing_points(block, frame, MOST_CURVES))
+        workloads |= dict(workloads_of(block, frame))
+    drawn = dict(list(standing.items())[:MOST_CURVES])
     tables = {
         "points": points,
-        "curves": frame_of([row for name, (base, spec) in drawn.items() for row in curve_rows(name, base, spec)]),
-        "layers": frame_of([row for name, (_, spec) in drawn.items() for row in layer_rows(name, spec)]),
+        "curves": frame_of([row for name, p in drawn.items() for row in curve_rows(name, p.base, p.spec)]),
+        "layers": frame_of([row for name, p in drawn.items() for row in layer_rows(name, p.spec)]),
     }
-    measured = measured_table(folder, command, specs, say)
+    measured = measured_table(folder, command, drawn, workloads, say)
     if measured is not None:
         tables["measured"] = measured
     facts = provenance(spoken_as, started, [dict(block.config) for block in blocks])

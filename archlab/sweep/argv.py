@@ -75,11 +75,11 @@ def prepare(words: list[str]) -> Command:
     if "study" in given:
         name, study = load_study(_text(given["study"]))
         given = _settings(overrides(study)) | given
-    given = _fold(given)
+    given, axes = _fold(given)
     _check_settings(given)
     files = _model_files(given)
     if not own_config:
-        _check_names(given, files)
+        _check_names(given, files, axes)
         first = _text(given.get("workload", "workload=chat-8k")).split(",")[0]
         given.setdefault("hold_workload", f"hold_workload={first}")
     if study is not None:
@@ -150,9 +150,11 @@ def _only_shows(flags: list[str]) -> bool:
 
 
 def _settings(words: list[str]) -> dict[str, str]:
-    """key -> word; the same key given twice keeps the last."""
-    settings = {}
+    """key -> word. Raises SpecError for a key of no group, one given twice, and Hydra's ~ (a model's keys stay)."""
+    settings: dict[str, str] = {}
     for word in words:
+        if word.startswith("~"):
+            raise SpecError(f"{word} would delete a key; set it to null instead, or leave it as it is")
         key = word.partition("=")[0].lstrip("+~")
         group = key.split(".")[0].split("@")[0]
         if group not in (*GROUPS, *PLAIN) and not key.startswith("hydra"):
@@ -160,6 +162,8 @@ def _settings(words: list[str]) -> dict[str, str]:
             raise SpecError(
                 f"unknown key {key}{nearest(key, known)} (a key starts with its group: {', '.join(GROUPS)})"
             )
+        if key in settings:
+            raise SpecError(f"{key} is given twice")
         settings[key] = word
     return settings
 
@@ -168,8 +172,8 @@ def _text(word: str) -> str:
     return word.partition("=")[2].strip("'\"")
 
 
-def _fold(given: Mapping[str, str]) -> dict[str, str]:
-    """Moves every swept value key into `grid`; lets single model keys in whether or not the preset's file has them."""
+def _fold(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[Any]]]:
+    """(settings, axes): swept value keys become `grid`; a single model key need not stand in the file."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -190,7 +194,7 @@ def _fold(given: Mapping[str, str]) -> dict[str, str]:
             kept[key] = f"++{key}={word.partition('=')[2]}" if key.startswith("model.") else word
     for key in [k for k in kept if k in axes]:  # a single value given for an axis of the study
         axes.pop(key)
-    return kept | {"grid": f"++grid={hydra_text(axes)}"}
+    return kept | {"grid": f"++grid={hydra_text(axes)}"}, axes
 
 
 def _brief(problem: Exception) -> str:
@@ -219,12 +223,12 @@ def _plain(value: Any) -> Any:
 
 
 def _as_asked(study: Study, given: Mapping[str, str]) -> Study:
-    """The study with what the command line changed."""
-    hold = _text(given.get("hold", "hold=null"))
-    return replace(study, hold=None if hold == "null" else hold, base=_text(given["model"]).split(","))
+    """The study with what the command line changed of how a budget is held, for its stand-in on a CPU."""
+    hold = _text(given["hold"])
+    return replace(study, hold=None if hold == "null" else hold, hold_multiple=int(_text(given["hold_multiple"])))
 
 
-def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]]) -> None:
+def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]], axes: Mapping[str, Any]) -> None:
     """Raises for names and axes that Hydra would only find out about later, or not at all."""
     bases = []
     for group, what in GROUPS.items():
@@ -233,7 +237,7 @@ def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]]) 
             if name not in found and not (group == "model" and name in files):
                 raise UnknownNameError(f"unknown {what} {name!r}{nearest(name, found)} ({_listing(group)})")
             bases += [files.get(name) or read(name)] if group == "model" else []
-    check_axes(_grid_of(given), bases or [read("gemma-2-9b")])
+    check_axes(axes, bases or [read("gemma-2-9b")])
 
 
 def _check_settings(given: Mapping[str, str]) -> None:
@@ -258,13 +262,6 @@ def _check_settings(given: Mapping[str, str]) -> None:
 def _listing(group: str) -> str:
     command = {"model": "models", "hardware": "hardware"}.get(group)
     return f"archlab {command} lists them" if command else ", ".join(sorted(group_files(group)))
-
-
-def _grid_of(given: Mapping[str, str]) -> dict[str, Any]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    value = OverridesParser.create().parse_override(given["grid"]).value()
-    return _plain(value) if isinstance(value, dict) else {}
 
 
 def spoken(words: list[str]) -> str:

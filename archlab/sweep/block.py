@@ -169,12 +169,30 @@ def point_spec(spec: ModelSpec, shape: Mapping[str, Any], d_ff: float | None) ->
     return resolve(override(dict(spec.data), {**shape, **held}))
 
 
-def point_specs(block: Block, frame: pd.DataFrame, most: int) -> Iterator[tuple[str, ModelSpec]]:
-    """(label, spec) of the points of a block's frame that stand, the first `most`; rows are in the grid's order."""
+@dataclass(frozen=True)
+class Point:
+    """A point that stands: its model, and the values of the axes that made it."""
+
+    base: str
+    spec: ModelSpec
+    axes: Mapping[str, Any]
+
+
+def standing_points(block: Block, frame: pd.DataFrame, most: int) -> Iterator[tuple[str, Point]]:
+    """(label, point) of a block's frame, the first `most`; rows are in the grid's order."""
     combinations = product(*block.grid.values())
     standing = (
         (row, at) for row, at in zip(frame.to_dict("records"), combinations, strict=True) if row["status"] == "ok"
     )
     for row, at in islice(standing, most):
-        shape = {bare_key(k): v for k, v in zip(block.grid, at, strict=True) if k not in WORKLOAD_KEYS}
-        yield row["point"], point_spec(block.spec, shape, row["d_ff"] if block.hold else None)
+        axes = {k: v for k, v in zip(block.grid, at, strict=True) if k not in WORKLOAD_KEYS}
+        shape = {bare_key(k): v for k, v in axes.items()}
+        yield row["point"], Point(block.base, point_spec(block.spec, shape, row["d_ff"] if block.hold else None), axes)
+
+
+def workloads_of(block: Block, frame: pd.DataFrame) -> Iterator[tuple[str, Workload]]:
+    """(name, prefill) of each workload of a block's frame, those of its axes among them."""
+    for name, batch, context in (
+        frame[["workload", "batch", "context"]].drop_duplicates().itertuples(index=False, name=None)
+    ):
+        yield name, replace(block.work, batch=int(batch), new=int(context), context=int(context))

@@ -63,11 +63,7 @@ def current_value(spec: ModelSpec, key: str) -> Any:
     if not name:
         return spec.data.get(section)
     entry = spec.data.get(section, {})
-    return entry[name] if name in entry else _default(spec, section, name)
-
-
-def _default(spec: ModelSpec, section: str, name: str) -> Any:
-    return field_of(spec.data, f"{section}.{name}").default
+    return entry[name] if name in entry else field_of(spec.data, key).default
 
 
 def same_value(spec: ModelSpec, key: str, value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import pandas as pd
 from archlab.config import load_workload
 from archlab.errors import ArchlabError
 from archlab.presets import load
-from archlab.spec import ModelSpec
+from archlab.spec import Workload
 from archlab.sweep.argv import Command
+from archlab.sweep.block import Point
 from archlab.sweep.evaluate import WORKLOAD_KEYS, bare_key, show_value
 from archlab.sweep.hold import budget, hold_budget
 from archlab.sweep.results import frame_of, label
@@ -23,56 +24,60 @@ CPU_SECONDS = 60.0
 GPU_SECONDS = 300.0
 
 Say = Callable[[str], None]
-Timed = dict[str, tuple[str, ModelSpec, dict[str, Any]]]
-"""point -> (base, spec, axis values)"""
+Workloads = Mapping[str, Workload]
 
 
 def measured_table(
-    folder: Path, command: Command, specs: dict[str, tuple[str, ModelSpec]], say: Say = lambda _: None
+    folder: Path, command: Command, points: Mapping[str, Point], workloads: Workloads, say: Say = lambda _: None
 ) -> pd.DataFrame | None:
-    """Times what the study asks for and this machine can; None where nothing is to be timed."""
+    """Times the run's own points on a GPU, the study's stand-in on a CPU; None where nothing is to be timed."""
     if command.study is None or command.measure == "never":
         return None
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    study = command.study if on_gpu else cpu_study(command.study)
-    if study is None:
-        return None
-    timed = study_points(study)
-    say(f"timing {len(timed)} points of {', '.join(study.base)} on this {'GPU' if on_gpu else 'CPU'}")
-    rows = _measure(folder, timed, study.workloads, GPU_SECONDS if on_gpu else CPU_SECONDS)
+    place, seconds = "GPU", GPU_SECONDS
+    if not torch.cuda.is_available():
+        study = cpu_study(command.study)
+        if study is None:
+            return None
+        points, workloads = study_points(study), {name: load_workload(name) for name in study.workloads}
+        place, seconds = "CPU", CPU_SECONDS
+    bases = dict.fromkeys(point.base for point in points.values())
+    say(f"timing {len(points)} points of {', '.join(bases)} on this {place}")
+    rows = _measure(folder, points, workloads, seconds)
     return frame_of(rows) if rows else None
 
 
-def study_points(study: Study) -> Timed:
-    """The points of a study that stand, as models: what evaluate masks is left out here."""
-    found: Timed = {}
+def study_points(study: Study) -> dict[str, Point]:
+    """The points of a study that stand: what a sweep would refuse is left out."""
+    found: dict[str, Point] = {}
     axes = {k: v for k, v in study.grid.items() if k not in WORKLOAD_KEYS}
     for name in study.base:
         base = load(name)
         held = budget(study.hold, base, load_workload(study.workloads[0]), study.hold_multiple) if study.hold else None
         for values in product(*axes.values()):
             at = dict(zip(axes, values, strict=True))
+            shape = {bare_key(k): v for k, v in at.items()}
             try:
-                spec = load(name, {bare_key(k): v for k, v in at.items()})
-                spec, fits = hold_budget(spec, held) if held else (spec, True)
+                spec, fits = load(name, shape), True
+                if held is not None:
+                    spec, fits = hold_budget(spec, held)
             except ArchlabError:
                 continue
             if fits:
-                found[label(name, {bare_key(k): v for k, v in at.items()})] = (name, spec, at)
+                found[label(name, shape)] = Point(name, spec, at)
     return found
 
 
-def _measure(folder: Path, timed: Timed, workloads: list[str], seconds: float) -> list[dict[str, Any]]:
+def _measure(folder: Path, points: Mapping[str, Point], workloads: Workloads, seconds: float) -> list[dict[str, Any]]:
     """Rows with their axis values; the samples and their provenance go to measured.jsonl."""
     from archlab.measure import measure_points
 
     raw = folder / "measured.jsonl"
     raw.unlink(missing_ok=True)
-    points = [(name, spec) for name, (_, spec, _) in timed.items()]
+    models = [(name, point.spec) for name, point in points.items()]
     rows = []
-    for row in measure_points(points, workloads, budget_seconds=seconds, raw=raw):
-        base, _, at = timed[row["point"]]
-        rows.append({**row, "base": base, **{k: show_value(v) for k, v in at.items()}})
+    for row in measure_points(models, list(workloads.items()), budget_seconds=seconds, raw=raw):
+        point = points[row["point"]]
+        rows.append({**row, "base": point.base, **{k: show_value(v) for k, v in point.axes.items()}})
     return rows

@@ -56,6 +56,8 @@ ON_THE_COMMAND_LINE = [
     (["sweep", "attention_heads", "model.mlp.d_ff=2,3"], "d_ff cannot be an axis too"),
     (["sweep", "attention_heads", "--frob"], "unknown option --frob"),
     (["sweep", "attention_heads", "--cfg", "job", "--info", "all"], "Only one of"),
+    (["sweep", "attention_heads", "hold=params", "hold=flops"], "hold is given twice"),
+    (["sweep", "model=gemma-2-9b", "~model.attention.softcap"], "would delete a key; set it to null"),
     (["sweep", "attention_heads", "window"], "unexpected word 'window'"),
     (["sweep", "modle=gemma-2b"], "unknown key modle; did you mean 'model'?"),
     (["sweep", "model=gemma-2b", "model.local.window=8"], "no layer of the pattern"),

@@ -288,3 +288,49 @@ def test_a_large_block_keeps_its_d_ff(archlab_command, tmp_path):
     assert archlab_command("sweep", *words, "hardware=l4", *QUIET).code == 0
     frame = points(tmp_path)
     assert len(frame) == 5000 and frame["d_ff"].nunique() == 2
+
+
+def test_a_kind_of_ones_own_is_an_axis(archlab_command, tmp_path):
+    archlab_command("new", "own", "--from", "gemma-3-1b")
+    text = (
+        (tmp_path / "own.yaml")
+        .read_text()
+        .replace("[local*5, global]", "[wide*5, global]")
+        .replace("\nlocal:", "\nwide:")
+    )
+    (tmp_path / "own.yaml").write_text(text)
+    assert archlab_command("sweep", "model=own.yaml", "model.wide.window=128,256", "hardware=l4", *QUIET).code == 0
+    assert points(tmp_path)["window"].tolist() == [128, 256]
+
+
+def test_a_gpu_times_the_runs_own_points(archlab_command, tmp_path, monkeypatch):
+    """What the command line made of the study is what is timed: models of files, changed keys, axes, workloads."""
+    import torch
+
+    timed = {}
+
+    def measure_points(models, workloads, budget_seconds, raw):
+        timed.update(models=dict(models), workloads=dict(workloads))
+        for name, spec in models:
+            where = {"workload": "short-512", "batch": 3, "context": 512, "device": "a GPU", "dtype": "bf16"}
+            yield {"point": name, "base": spec.name, **where, "phase": "decode", "median_s": None, "status": "skipped"}
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("archlab.measure.points.measure_points", measure_points)
+    archlab_command("new", "tiny", "--from", "gemma-3-270m")
+    words = [
+        "model=tiny.yaml",
+        "model.attention.n_kv_heads=1,2",
+        "model.n_layers=6",
+        "workload=short-512",
+        "workload.batch=3",
+    ]
+    done = archlab_command("sweep", "attention_heads", *words, "out=run")
+    assert done.code == 0, done.err
+    assert [s.n_layers for s in timed["models"].values()] == [6, 6]
+    frame = points(tmp_path).drop_duplicates("point")
+    assert list(timed["models"]) == frame["point"].tolist()
+    assert [s.data["mlp"]["d_ff"] for s in timed["models"].values()] == frame["d_ff"].tolist()
+    (work,) = timed["workloads"].values()
+    assert (work.batch, work.context) == (3, 512)
+    assert points(tmp_path, "measured")["model.attention.n_kv_heads"].tolist() == [1, 2]
