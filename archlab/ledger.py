@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from archlab.algebra import Number, product
+from archlab.algebra import Number, floor_div, is_scalar, minimum, product
 from archlab.rows import Op, Operand, Rows, Sizes, State, Weight, extent
-from archlab.spec import Block, ModelSpec, Workload
+from archlab.spec import ModelSpec, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,27 +20,39 @@ class Entry:
     path: str
     kind: str  # kind of layer, "" outside the layers
     part: str
+    stack: str  # decoder | encoder | vision | audio
     count: Number
     indices: tuple[int, ...] | None
     sizes: Sizes
     rows: Rows
+    in_tower: bool = False
 
     def numel(self, row: Weight | State) -> Number:
         """Elements of one copy of a weight, or of one slot of one sequence of a state."""
         return product([self.sizes[a] for a in row.axes])
 
     def part_of(self, weight: Weight) -> str:
-        """Where a weight is counted."""
-        return weight.part or self.part
+        """Where a weight is counted: in a tower, all of it in one place."""
+        return self.part if self.in_tower else weight.part or self.part
 
     def read_weights(self, op: Op) -> Iterator[tuple[Weight, Number]]:
-        """(weight, elements read) of one run of an op: a lookup reads the rows that it returns, not the table."""
+        """(weight, elements read) of one run of an op.
+
+        A lookup reads the rows that it returns, not the table; a mixture the experts that its tokens touch; an op
+        that makes nothing (an encoder after the first step) reads nothing.
+        """
         for operand in op.line.weights:
             weight = self.rows.weights[operand.name]
+            made = extent(op.line.outputs[0].axes, self.sizes)
             if op.kind == "lookup":
-                yield weight, extent(op.line.outputs[0].axes, self.sizes)
-            else:
+                yield weight, made
+            elif weight.routed is not None:
+                touched = experts_touched(*weight.routed, self.sizes["B"] * self.sizes["T"])
+                yield weight, floor_div(self.numel(weight), weight.routed[1]) * touched
+            elif self.stack == "decoder" and "Q" not in op.line.axes:
                 yield weight, extent(operand.axes, self.sizes)
+            else:
+                yield weight, extent(operand.axes, self.sizes) * minimum(1, made)
 
     def touched_states(self, operands: tuple[Operand, ...]) -> Iterator[tuple[State, Number]]:
         """(state, elements) of the state operands read or written."""
@@ -58,27 +70,29 @@ class Ledger:
 
 
 def ledger(spec: ModelSpec, work: Workload | None = None) -> Ledger:
-    """Collects the rows. Without a workload, operations are listed but cannot be sized."""
+    """Collects the rows. Without a workload, operations are listed but cannot be sized.
+
+    Raises SpecError for a workload that the model cannot be given.
+    """
+    if work is not None:
+        spec.admit(work)
     return Ledger(spec, work, tuple(_entries(spec, work)))
 
 
 def _entries(spec: ModelSpec, work: Workload | None) -> Iterator[Entry]:
-    stack = spec.decoder
-    yield _entry("embedding", stack.embedding, work)
-    for layer in stack.layers:
-        for path, block in layer.blocks():
-            yield _entry(path, block, work, layer.kind, layer.count, layer.indices)
-    for path, block in stack.head:
-        yield _entry(path, block, work)
+    for stack in spec.stacks:
+        frame = None if work is None else work.frame(stack)
+        for path, block, layer in stack.blocks():
+            sizes = block.sizes() if frame is None else block.sizes() | block.bind(frame)
+            part = stack.part if stack.part is not None and not block.own_part else block.part
+            kind, count, indices = ("", 1, None) if layer is None else (layer.kind, layer.count, layer.indices)
+            tower = stack.part is not None
+            yield Entry(stack.prefix + path, kind, part, stack.name, count, indices, sizes, block.rows, tower)
 
 
-def _entry(
-    path: str,
-    block: Block,
-    work: Workload | None,
-    kind: str = "",
-    count: Number = 1,
-    indices: tuple[int, ...] | None = None,
-) -> Entry:
-    sizes = block.sizes() if work is None else block.sizes() | block.bind(work)
-    return Entry(path, kind, block.part, count, indices, sizes, block.rows)
+def experts_touched(top_k: Number, experts: Number, tokens: Number) -> Number:
+    """Distinct experts that so many tokens reach between them, each top_k of them chosen evenly: E(1 - (1 - k/E)^n).
+
+    The expectation of a router without preferences; one with them touches fewer.
+    """
+    return top_k if is_scalar(tokens) and tokens == 1 else experts * (1 - (1 - top_k / experts) ** tokens)

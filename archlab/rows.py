@@ -31,7 +31,8 @@ class Weight:
 
     role    what precision and sharding rules look at: q, k, v, o, gate, up, down, norm, embedding, head ...
     part    where it is counted, when that is not the block's own part (a QK-norm's gain counts as norm)
-    use     matmul | lookup | vector | unread (released files carry K/V weights that no layer reads)
+    use     matmul | lookup | vector | unread (released files carry K/V weights that no layer reads: in the file, in
+            no count) | counted (a tower known by its number of parameters: in the count, in no module)
     routed  (k, E): a token touches k of the E slices of the first axis (experts)
     tied    path of the weight whose storage this one shares; it counts no storage of its own
     """

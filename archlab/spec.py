@@ -128,12 +128,18 @@ class Block:
     """
 
     part: ClassVar[str] = ""
+    own_part: ClassVar[bool] = False  # counted under its own part inside a tower too
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token depends on none that comes after it."""
+        return True
 
     def sizes(self) -> dict[str, Number]:
         """The letters that the shape binds."""
         return {}
 
-    def bind(self, work: Workload) -> dict[str, Number]:
+    def bind(self, work: Workload | Frame) -> dict[str, Number]:
         """The letters that the workload binds: batch, new tokens, context, rows of logits."""
         return {"B": work.batch, "T": work.new, "S": work.context, "R": work.logit_rows}
 
@@ -169,50 +175,131 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Residual:
-    """x + post(block(pre(x))): one sublayer of a layer."""
+class Branch:
+    """post(block(pre(x))), summed with the block that it stands beside: LAuReL, or experts beside a dense MLP.
+
+    reads   stream: the residual stream itself | normed: what the neighbour reads, after its norm
+    """
 
     name: str
     block: Block
-    pre: Block
+    reads: str
+    pre: Block | None = None
     post: Block | None = None
 
     def blocks(self) -> Iterator[tuple[str, Block]]:
         """(path, block) in the order in which they run."""
-        yield f"{self.name}.pre_norm", self.pre
-        yield self.name, self.block
-        if self.post is not None:
-            yield f"{self.name}.post_norm", self.post
+        yield from _wrapped(self.name, self.pre, self.block, self.post)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """(x + joint(post(block(pre(x))) + branches)) * scale: one sublayer of a layer. A norm of None is not there."""
+
+    name: str
+    block: Block
+    pre: Block | None
+    post: Block | None = None
+    beside: tuple[Branch, ...] = ()
+    joint: Block | None = None
+    scale: float = 1.0
+
+    def blocks(self) -> Iterator[tuple[str, Block]]:
+        """(path, block) in the order in which they run."""
+        yield from _wrapped(self.name, self.pre, self.block, self.post)
+        for branch in self.beside:
+            yield from branch.blocks()
+        if self.joint is not None:
+            yield f"{self.name}.joint_norm", self.joint
+
+
+def _wrapped(name: str, pre: Block | None, block: Block, post: Block | None) -> Iterator[tuple[str, Block]]:
+    if pre is not None:
+        yield f"{name}.pre_norm", pre
+    yield name, block
+    if post is not None:
+        yield f"{name}.post_norm", post
 
 
 @dataclass(frozen=True)
 class Layer:
-    """All layers of one kind: what they hold, how many there are, and which."""
+    """All layers that are alike: what they hold, how many there are, and which.
+
+    `altup` runs before and after the residuals, `after` are residuals that come last, outside of it, and
+    `layer_scalar` multiplies the stream that leaves the layer. `spans` are the ranges of layers that changed it.
+    """
 
     kind: str
     residuals: tuple[Residual, ...]
     count: Number
     indices: tuple[int, ...] | None  # None where n_layers is a column or a symbol
+    spans: tuple[str, ...] = ()
+    altup: Block | None = None
+    after: tuple[Residual, ...] = ()
+    layer_scalar: Block | None = None
+
+    @property
+    def name(self) -> str:
+        """'local', or 'local, shared' where a span changed it."""
+        return ", ".join((self.kind, *self.spans))
 
     def facts(self) -> dict[str, Any]:
-        """What the layer's blocks were told, and the window of its cache (None where it keeps all tokens)."""
-        told = {name: value for residual in self.residuals for name, value in residual.block.facts().items()}
+        """What the layer's blocks were told, the mixer's word first, and the window of its cache (None: all tokens)."""
+        told = {name: value for _, block in reversed([*self.blocks()]) for name, value in block.facts().items()}
         windows = [s.window for _, block in self.blocks() for s in block.rows.states.values() if s.window is not None]
         return told | {"window": windows[0] if windows else None}
 
     def blocks(self) -> Iterator[tuple[str, Block]]:
         """(path, block) of one layer, in the order in which they run."""
-        for residual in self.residuals:
+        if self.altup is not None:
+            yield "altup", self.altup
+        for residual in (*self.residuals, *self.after):
             yield from residual.blocks()
+        if self.layer_scalar is not None:
+            yield "layer_scalar", self.layer_scalar
 
 
 @dataclass(frozen=True)
 class Stack:
-    """An embedding, layers, and a head: a decoder (an encoder is a stack without logits)."""
+    """Blocks before the layers, the layers, blocks after them: a decoder, an encoder, or a tower.
 
-    embedding: Block
+    reads    tokens: the sequence itself | source: an encoder's own sequence | images: the patches of each image
+    length   patches of an image, and
+    tokens   tokens of the sequence that it becomes, each of them `token`, where the stack reads images
+    part     where all its weights and operations are counted (a tower); None leaves it to the blocks
+    counted  the stack has weights that are known by number alone: nothing can be run
+    """
+
+    name: str
+    before: tuple[tuple[str, Block], ...]
     layers: tuple[Layer, ...]
-    head: tuple[tuple[str, Block], ...]  # final norm, then the logits
+    after: tuple[tuple[str, Block], ...]
+    reads: str = "tokens"
+    length: Number = None
+    tokens: Number = None
+    token: int | None = None
+    part: str | None = None
+    counted: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the paths of its blocks: nothing for the decoder."""
+        return "" if self.name == "decoder" else f"{self.name}."
+
+    def blocks(self) -> Iterator[tuple[str, Block, Layer | None]]:
+        """(path, block, layer) of each distinct block, in the order in which they run."""
+        for path, block in self.before:
+            yield path, block, None
+        for layer in self.layers:
+            for path, block in layer.blocks():
+                yield path, block, layer
+        for path, block in self.after:
+            yield path, block, None
+
+    def in_order(self) -> list[Layer]:
+        """The layer at each position. Needs a plain n_layers."""
+        at = {index: layer for layer in self.layers for index in layer.indices or ()}
+        return [at[index] for index in range(len(at))]
 
 
 def repeat_pattern(pattern: tuple[str, ...], n_layers: Number) -> dict[str, Number]:
@@ -242,18 +329,64 @@ class ModelSpec:
     pattern: tuple[str, ...] = names("kinds of layer, repeated and then cut at n_layers; local*5 is five of them")
     notes: str = text("what a reader should know about the numbers", "none")
     decoder: Stack = field(kw_only=True)
+    encoder: Stack | None = field(default=None, kw_only=True)
+    vision: Stack | None = field(default=None, kw_only=True)
+    audio: Stack | None = field(default=None, kw_only=True)
     data: Mapping[str, Any] = field(kw_only=True, repr=False, compare=False)
 
-    def kinds(self) -> list[str]:
-        """The kind of each layer, in order. Needs a plain n_layers."""
-        return [self.pattern[i % len(self.pattern)] for i in range(self.n_layers)]
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """Towers, encoder, decoder: those that there are, in the order in which they run."""
+        return tuple(s for s in (self.vision, self.audio, self.encoder, self.decoder) if s is not None)
 
-    def layer(self, kind: str) -> Layer:
-        """The layers of one kind."""
-        return next(layer for layer in self.decoder.layers if layer.kind == kind)
+    @property
+    def decodes(self) -> bool:
+        """Whether it makes one token after another; an encoder alone reads whole sequences."""
+        return all(block.causal for _, block, _ in self.decoder.blocks())
+
+    def kinds(self) -> list[str]:
+        """The kind of each layer of the decoder, in order. Needs a plain n_layers."""
+        return [layer.kind for layer in self.decoder.in_order()]
+
+    def admit(self, work: Workload) -> None:
+        """Raises SpecError for plain numbers that this model cannot be given."""
+        for what, given, stack in (("images", work.images, self.vision), ("source", work.source, self.encoder)):
+            if is_scalar(given) and given and stack is None:
+                missing = "vision tower" if what == "images" else "encoder"
+                raise SpecError(f"{what}={given} cannot be: {self.name} has no {missing}")
+        if self.vision is not None and is_scalar(work.images) and work.images:
+            if self.vision.counted:
+                raise SpecError(
+                    f"images={work.images} cannot be computed: the vision tower of {self.name} is known by the number "
+                    "of its parameters only"
+                )
+            room, needed = work.source if self.encoder else work.context, work.images * self.vision.tokens
+            if is_scalar(room) and is_scalar(needed) and room < needed:
+                where = "source" if self.encoder else "context"
+                raise SpecError(f"images={work.images} take {needed} tokens, more than {where}={room}")
+        if is_scalar(work.new) and is_scalar(work.context) and work.new != work.context and not self.decodes:
+            raise SpecError(f"new={work.new} must equal context={work.context}: {self.name} reads whole sequences")
 
 
 # ---------------------------------------------------------------- workload and precision
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the rows of one stack see of a workload: T = `new` tokens of `batch` sequences that end at `context`.
+
+    For a tower the sequences are the new images, their tokens the patches; for an encoder the new source tokens. Sizes
+    may be 0: nothing is read after the first step.
+    """
+
+    batch: Number
+    new: Number
+    context: Number
+    logit_rows: Number
+    source: Number = 0
+    new_source: Number = 0
+    new_images: Number = 0
+    new_prefix: Number = 0
 
 
 @dataclass(frozen=True)
@@ -261,7 +394,11 @@ class Workload:
     """T = `new` tokens for each of `batch` sequences, ending at `context` tokens.
 
     Prefill has new = context, a decode step new = 1. `train` adds the backward pass and has new = context.
-    `logits` is 'all' or 'last'. Raises SpecError for sizes that cannot be.
+    `logits` is 'all' or 'last'. A sequence may have an encoder's `source` tokens, `images` in its context, and a
+    `prefix` whose tokens all see each other (an image and its question). They are read with the first tokens:
+    `new_source`, `new_images` and `new_prefix` say how much of each is among the new, by default all of it where
+    new = context and none otherwise.
+    Raises SpecError for sizes that cannot be.
     """
 
     batch: Number = 1
@@ -269,6 +406,12 @@ class Workload:
     context: Number = None
     train: bool = False
     logits: str = "all"
+    source: Number = 0
+    images: Number = 0
+    prefix: Number = 0
+    new_source: Number = None
+    new_images: Number = None
+    new_prefix: Number = None
 
     def __post_init__(self) -> None:
         new, context = plain(self.new), plain(self.context)
@@ -278,9 +421,16 @@ class Workload:
         object.__setattr__(self, "new", context if new is None else new)
         object.__setattr__(self, "context", new if context is None else context)
         for name in ("batch", "context", "new"):
-            value = getattr(self, name)
-            if not (is_column(value) or is_symbol(value) or (_is_int(value) and value >= 1)):
-                raise SpecError(f"{name}={value!r} must be a whole number of 1 or more")
+            _check_count(name, getattr(self, name), least=1)
+        first = self.new is self.context or (is_scalar(self.new) and is_scalar(self.context) and new == context)
+        for name in ("source", "images", "prefix"):
+            whole, fresh = plain(getattr(self, name)), plain(getattr(self, f"new_{name}"))
+            fresh = (whole if first else 0) if fresh is None else fresh
+            for key, value in ((name, whole), (f"new_{name}", fresh)):
+                _check_count(key, value, least=0)
+                object.__setattr__(self, key, value)
+            if is_scalar(whole) and is_scalar(fresh) and fresh > whole:
+                raise SpecError(f"new_{name}={fresh} must not exceed {name}={whole}")
         if not isinstance(self.train, bool):
             raise SpecError(f"train={self.train!r} must be true or false")
         if self.logits not in ("all", "last"):
@@ -292,19 +442,35 @@ class Workload:
                 )
             if self.train and self.new != self.context:
                 raise SpecError(f"training needs new = context, not new={self.new} and context={self.context}")
+            if is_scalar(self.prefix) and self.prefix > self.context:
+                raise SpecError(f"prefix={self.prefix} must not exceed context={self.context}, which counts it too")
 
     @property
     def logit_rows(self) -> Number:
         """Rows of logits a sequence."""
         return self.new if self.logits == "all" else 1
 
+    def frame(self, stack: Stack) -> Workload | Frame:
+        """What the rows of a stack see of it."""
+        if stack.reads == "images":
+            return Frame(self.batch * self.new_images, stack.length, stack.length, 0)
+        if stack.reads == "source":
+            return Frame(self.batch, self.new_source, self.source, 0, new_images=self.new_images)
+        return self
+
     def decode(self) -> Workload:
-        """One decode step that ends at the same context."""
-        return dataclasses.replace(self, new=1, train=False)
+        """One decode step that ends at the same context: nothing of source, images and prefix is new."""
+        return dataclasses.replace(self, new=1, train=False, new_source=0, new_images=0, new_prefix=0)
 
     def prefill(self) -> Workload:
         """The whole context at once."""
-        return dataclasses.replace(self, new=self.context, train=False)
+        whole = {"new_source": self.source, "new_images": self.images, "new_prefix": self.prefix}
+        return dataclasses.replace(self, new=self.context, train=False, **whole)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not (is_column(value) or is_symbol(value) or (_is_int(value) and value >= least)):
+        raise SpecError(f"{name}={value!r} must be a whole number of {least} or more")
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from archlab.algebra import Number
 from archlab.analyzers.flops import flops
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.params import params
+from archlab.assemble import resolve
 from archlab.errors import UnknownNameError, nearest
-from archlab.presets import override, resolve
+from archlab.schema import override
 from archlab.spec import ModelSpec, Workload
 
 METRICS = ("params", "kv_cache", "flops_prefill", "flops_decode")
@@ -47,6 +47,6 @@ def formula(metric: str, spec: ModelSpec, letters: Sequence[str] = ()) -> Any:
         "params": lambda: params(spec).total,
         "kv_cache": lambda: kv_cache(spec, context, batch).total,
         "flops_prefill": lambda: flops(spec, work).total,
-        "flops_decode": lambda: flops(spec, replace(work, new=1)).total,
+        "flops_decode": lambda: flops(spec, work.decode()).total,
     }[metric]()
     return sympy.expand(computed)

@@ -23,18 +23,28 @@ class KVCache:
 
 
 def kv_cache(
-    spec: ModelSpec, context: Number, batch: Number = 1, precision: str | Precision = "bf16", engine: str = "ideal"
+    spec: ModelSpec,
+    context: Number,
+    batch: Number = 1,
+    precision: str | Precision = "bf16",
+    engine: str = "ideal",
+    source: Number = 0,
 ) -> KVCache:
-    """Bytes of the cache once `context` tokens of `batch` sequences have gone by."""
+    """Bytes of the cache once `context` tokens of `batch` sequences have gone by, each with so many `source` tokens.
+
+    by_part: global and local keys and values, recurrent (states that do not grow), source (the encoder's keys and
+    values, kept by cross-attention or merged attention). Layers that share another's K/V hold none.
+    """
     if engine not in ENGINES:
         raise UnknownNameError(f"unknown engine {engine!r}{nearest(engine, ENGINES)} (known: {', '.join(ENGINES)})")
     precision = load_precision(precision)
-    work = Workload(batch, context=context)  # refuses sizes that cannot be
+    work = Workload(batch, context=context, source=source)  # refuses sizes that cannot be
+    spec.admit(work)
     bits: dict[str, Number] = {}
     for entry in ledger(spec).entries:
         for state in entry.rows.states.values():
             if state.stored:
-                held = entry.numel(state) * state.slots(work.context) * work.batch * entry.count
+                held = entry.numel(state) * state.slots(work.context, work.source) * work.batch * entry.count
                 bits[state.part] = bits.get(state.part, 0) + held * precision.state_bits(state)
     by_part = {part: octets(n) for part, n in bits.items()}
     return KVCache(sum(by_part.values()), by_part)

@@ -1,14 +1,79 @@
 """The block types, one file each, no torch. A new one is registered here, and its torch twin in nn/."""
 
+from archlab.blocks.altup import AltUp, AltUpMerge, AltUpSplit
 from archlab.blocks.attention import Attention
+from archlab.blocks.cross_attention import CrossAttention
 from archlab.blocks.embedding import Embedding, Head
-from archlab.blocks.mlp import GatedMLP
-from archlab.blocks.norm import NormSection, RMSNorm
+from archlab.blocks.laurel import Laurel
+from archlab.blocks.layer_scalar import LayerScalar
+from archlab.blocks.mlp import MLP
+from archlab.blocks.moe import MoE
+from archlab.blocks.norm import LayerNorm, NormSection, RMSNorm
+from archlab.blocks.per_layer_embedding import PerLayerEmbedding, PerLayerInput
+from archlab.blocks.rglru import RGLRU
+from archlab.blocks.vision import Counted, CountedProjector, Patches, Projector
 
-MIXERS = {"attention": Attention}
+MIXERS = {"attention": Attention, "rglru": RGLRU}
 """Blocks that mix tokens: what a kind of layer may be (`block: NAME` in its section)."""
 
-SECTIONS = {"attention": Attention, "mlp": GatedMLP, "norm": NormSection, "embedding": Embedding, "head": Head}
-"""The sections of a model file and the fields that each takes."""
+IN_LAYERS = {
+    "attention": Attention,
+    "mlp": MLP,
+    "cross_attention": CrossAttention,
+    "moe": MoE,
+    "laurel": Laurel,
+    "layer_scalar": LayerScalar,
+}
+"""Sections of a model file whose blocks stand in layers, and that a span of layers may change."""
 
-__all__ = ["MIXERS", "SECTIONS", "Attention", "Embedding", "GatedMLP", "Head", "NormSection", "RMSNorm"]
+SECTIONS = {
+    **IN_LAYERS,
+    "norm": NormSection,
+    "embedding": Embedding,
+    "head": Head,
+    "per_layer_embedding": PerLayerEmbedding,
+    "altup": AltUp,
+}
+"""The sections of a decoder or an encoder and the fields that each takes."""
+
+TOWER_SECTIONS = {
+    "attention": Attention,
+    "mlp": MLP,
+    "norm": NormSection,
+    "patches": Patches,
+    "projector": Projector,
+    "counted": Counted,
+}
+"""The sections of a tower: `vision` or `audio`."""
+
+OPTIONAL = ("cross_attention", "moe", "laurel", "layer_scalar", "per_layer_embedding", "altup")
+"""Sections that put a block where there is none without them; null takes one away again."""
+
+__all__ = [
+    "IN_LAYERS",
+    "MIXERS",
+    "MLP",
+    "OPTIONAL",
+    "RGLRU",
+    "SECTIONS",
+    "TOWER_SECTIONS",
+    "AltUp",
+    "AltUpMerge",
+    "AltUpSplit",
+    "Attention",
+    "Counted",
+    "CountedProjector",
+    "CrossAttention",
+    "Embedding",
+    "Head",
+    "Laurel",
+    "LayerNorm",
+    "LayerScalar",
+    "MoE",
+    "NormSection",
+    "Patches",
+    "PerLayerEmbedding",
+    "PerLayerInput",
+    "Projector",
+    "RMSNorm",
+]

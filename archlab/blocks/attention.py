@@ -1,8 +1,9 @@
-"""Self-attention of the Gemma text decoders: MHA, GQA or MQA, global or sliding.
+"""Self-attention: MHA, GQA or MQA; global or sliding; causal, bidirectional, or causal after a prefix.
 
 head_dim is free of d_model. Query head h reads key/value head h // (n_heads / n_kv_heads). Scores are scaled by
 query_scale ** -0.5, soft-capped where the model caps them, masked, and go through a softmax in fp32.
-Keys are cached after QK-norm and RoPE, values raw. Gemma, Gemma 2, Gemma 3 reports.
+Keys are cached after QK-norm and RoPE, values after their norm. Gemma, Gemma 2, 3, 3n and 4, RecurrentGemma,
+T5Gemma 2 and SigLIP; every statement checked against transformers 5.23.0.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number, divides, floor_div, minimum
-from archlab.blocks.masks import causal_pairs, keys_seen
+from archlab.blocks.masks import block_pairs, causal_pairs, keys_seen, two_sided_pairs
 from archlab.rows import Op, State, Weight, append, matmul, vector
-from archlab.spec import Block, Rule, Workload, flag, multiple_of, real, size
+from archlab.spec import Block, Frame, Rule, Workload, choice, flag, multiple_of, real, size
 
 
 @dataclass(frozen=True)
 class Attention(Block):
-    """Sizes and options of one kind of attention layer. `d_model` and `norm_plus_one` come from the stack."""
+    """Sizes and options of one kind of attention layer. The fields without an explanation come from the stack."""
 
     part = "attention"
 
     d_model: Number = field(kw_only=True)
     norm_eps: float = field(kw_only=True, default=1e-6)
     norm_plus_one: bool = field(kw_only=True, default=True)
+    d_source: Number = field(kw_only=True, default=None)
+    image_tokens: Number = field(kw_only=True, default=0)
     n_heads: Number = size("query heads")
     n_kv_heads: Number = size("key/value heads: 1 is MQA, n_heads is MHA, between is GQA")
     head_dim: Number = size("width of a head, free of d_model")
@@ -33,57 +36,169 @@ class Attention(Block):
         "scores are capped to softcap * tanh(scores / softcap); null for no cap", None, none=True
     )
     qk_norm: bool = flag("RMSNorm of queries and keys over head_dim, before RoPE", False)
-    window: Number | None = size("tokens that a token sees, itself included; null sees all", None, none=True)
-    rope_theta: float = real("base of the rotary frequencies", 10000.0)
+    v_norm: bool = flag("RMSNorm of values over head_dim, without a gain (Gemma 3n and 4)", False)
+    k_is_v: bool = flag("values are the keys before their norm and RoPE: no v projection (Gemma 4)", False)
+    kv: str = choice("shared: no keys or values of its own, reads those of the last layer of its kind that has them",
+                     ("own", "shared"), "own")  # fmt: skip
+    unread_kv: bool = flag("with kv: shared, the released file still has k and v weights that nothing reads", False)
+    bias: str = choice("which projections add a bias", ("none", "output", "all"), "none")
+    mask: str = choice("causal; bidirectional: every token sees every other; prefix: causal after a prefix",
+                       ("causal", "bidirectional", "prefix"), "causal")  # fmt: skip
+    image_blocks: bool = flag("the tokens of one image all see each other", False)
+    window: Number | None = size("tokens that a token sees, itself and those before it; null sees all", None, none=True)
+    ahead: Number | None = size(
+        "with mask: bidirectional and a window, tokens seen after itself; null is window - 1", None, none=True
+    )
+    source: str = choice("merged: attends to the encoder's output too, in one softmax (T5Gemma 2)",
+                         ("none", "merged"), "none")  # fmt: skip
+    rope_theta: float | None = real("base of the rotary frequencies; null for no RoPE", 10000.0, none=True)
     rope_factor: float = real("linear position interpolation: frequencies are divided by it", 1.0)
+    rope_fraction: float = real("share of head_dim that RoPE turns", 1.0)
+    rope_spread: str = choice(
+        "turned: RoPE as if the head ended with the turned share; head: the whole head's frequencies, the slower still",
+        ("turned", "head"), "turned",
+    )  # fmt: skip
+
+    @property
+    def causal(self) -> bool:
+        return self.mask != "bidirectional"
 
     def sizes(self) -> dict[str, Number]:
         groups = floor_div(self.n_heads, self.n_kv_heads)
         return {"D": self.d_model, "N": self.n_heads, "K": self.n_kv_heads, "G": groups, "H": self.head_dim}
 
-    def bind(self, work: Workload) -> dict[str, Number]:
+    def bind(self, work: Workload | Frame) -> dict[str, Number]:
         new, context, window = work.new, work.context, self.window
-        return super().bind(work) | {
-            "U": keys_seen(new, context, window),
-            "TU": causal_pairs(new, context, window),
-            "A": new if window is None else minimum(new, window),
-        }
+        letters = super().bind(work) | {"E": work.source, "Q": work.new_source, "TE": new * work.source}
+        if not self.causal:
+            ahead = self.ahead if self.ahead is not None or window is None else window - 1
+            behind = None if window is None else window - 1
+            return letters | {"U": new, "TU": two_sided_pairs(new, behind, ahead)}
+        pairs = causal_pairs(new, context, window)
+        if self.mask == "prefix":
+            pairs = pairs + block_pairs(work.new_prefix)
+        if self.image_blocks:
+            pairs = pairs + work.new_images * block_pairs(self.image_tokens)
+        written = new if window is None else minimum(new, window)
+        return letters | {"U": keys_seen(new, context, window), "TU": pairs, "A": written}
 
     def weights(self) -> Iterator[Weight]:
+        use = "matmul" if self.kv == "own" else "unread"
         yield Weight("q", "NHD", role="q")
-        yield Weight("k", "KHD", role="k")
-        yield Weight("v", "KHD", role="v")
+        if self.kv == "own" or self.unread_kv:
+            yield Weight("k", "KHD", role="k", use=use)
+            if not self.k_is_v:
+                yield Weight("v", "KHD", role="v", use=use)
         yield Weight("o", "DNH", role="o")
+        if self.bias == "all":
+            yield Weight("q_bias", "NH", role="q", use="vector")
+            yield Weight("k_bias", "KH", role="k", use="vector")
+            yield Weight("v_bias", "KH", role="v", use="vector")
+        if self.bias != "none":
+            yield Weight("o_bias", "D", role="o", use="vector")
         if self.qk_norm:
             yield Weight("q_norm", "H", role="norm", part="norm", use="vector")
-            yield Weight("k_norm", "H", role="norm", part="norm", use="vector")
+            if self.kv == "own" or self.unread_kv:
+                use = "vector" if self.kv == "own" else "unread"
+                yield Weight("k_norm", "H", role="norm", part="norm", use=use)
 
     def state(self) -> Iterator[State]:
         capacity, part = ("context", "global") if self.window is None else ("window", "local")
-        for name in ("k", "v"):
-            yield State(name, "KH", capacity=capacity, part=part, role=name, window=self.window)
+        for name in ("k", "v") if self.causal else ():
+            stored = self.kv == "own"
+            yield State(name, "KH", capacity=capacity, part=part, role=name, window=self.window, stored=stored)
+        for name in ("k", "v") if self.source == "merged" else ():
+            yield State(f"source_{name}", "KH", capacity="source", part="source", role=name)
 
     def ops(self) -> Iterator[Op]:
         yield matmul("x BTD, w.q NHD -> q BTNH")
-        yield matmul("x BTD, w.k KHD -> k BTKH")
-        yield matmul("x BTD, w.v KHD -> v BTKH")
+        if self.bias == "all":
+            yield vector("q BTNH, w.q_bias NH -> q BTNH")
         if self.qk_norm:
             yield vector("q BTNH, w.q_norm H -> q BTNH", per=4)
-            yield vector("k BTKH, w.k_norm H -> k BTKH", per=4)
-        yield vector("q BTNH -> q BTNH", per=3)  # RoPE: two products and a sum an element
-        yield vector("k BTKH -> k BTKH", per=3)
-        yield append("k BTKH -> cache.k BAKH")
-        yield append("v BTKH -> cache.v BAKH")
-        yield matmul("q BTKGH, cache.k BUKH -> ~s BKG(TU)")
-        if self.softcap is not None:
-            yield vector("~s BKG(TU) -> ~s BKG(TU)", per=3)
-        yield vector("~s BKG(TU) -> ~p BKG(TU)", per=5)  # scale, maximum, subtract, exponential, divide
-        yield matmul("~p BKG(TU), cache.v BUKH -> a BTKGH")
+        if self.rope_theta is not None:
+            yield vector("q BTNH -> q BTNH", per=3)  # RoPE: two products and a sum an element
+        if self.kv == "own":
+            yield from self._keys_and_values()
+        if self.source == "merged":
+            yield from self._source_keys_and_values()
+        place = "cache." if self.causal else ""
+        yield matmul(f"q BTKGH, {place}k BUKH -> ~s BKG(TU)")
+        if self.source == "merged":
+            yield matmul("q BTKGH, cache.source_k BEKH -> ~r BKG(TE)")
+        for name, pair in (("s", "TU"), ("r", "TE")) if self.source == "merged" else (("s", "TU"),):
+            if self.softcap is not None:
+                yield vector(f"~{name} BKG({pair}) -> ~{name} BKG({pair})", per=3)
+            yield vector(f"~{name} BKG({pair}) -> ~{name} BKG({pair})", per=5)  # scale, max, subtract, exp, divide
+        yield matmul(f"~s BKG(TU), {place}v BUKH -> a BTKGH")
+        if self.source == "merged":
+            yield matmul("~r BKG(TE), cache.source_v BEKH -> a BTKGH")
         yield matmul("a BTNH, w.o DNH -> y BTD")
+        if self.bias != "none":
+            yield vector("y BTD, w.o_bias D -> y BTD")
+
+    def _keys_and_values(self) -> Iterator[Op]:
+        yield matmul("x BTD, w.k KHD -> k BTKH")
+        if not self.k_is_v:
+            yield matmul("x BTD, w.v KHD -> v BTKH")
+        if self.bias == "all":
+            yield vector("k BTKH, w.k_bias KH -> k BTKH")
+            yield vector("v BTKH, w.v_bias KH -> v BTKH")
+        if self.qk_norm:
+            yield vector("k BTKH, w.k_norm H -> k BTKH", per=4)
+        if self.v_norm:
+            yield vector("v BTKH -> v BTKH", per=3)
+        if self.rope_theta is not None:
+            yield vector("k BTKH -> k BTKH", per=3)
+        if self.causal:
+            yield append("k BTKH -> cache.k BAKH")
+            yield append("v BTKH -> cache.v BAKH")
+
+    def _source_keys_and_values(self) -> Iterator[Op]:
+        """The encoder's output through the same projections: no RoPE, remembered for all steps."""
+        yield matmul("e BQD, w.k KHD -> l BQKH")
+        yield matmul("e BQD, w.v KHD -> m BQKH")
+        if self.qk_norm:
+            yield vector("l BQKH, w.k_norm H -> l BQKH", per=4)
+        yield append("l BQKH -> cache.source_k BQKH")
+        yield append("m BQKH -> cache.source_v BQKH")
 
     def rules(self) -> Iterator[Rule]:
         yield multiple_of("n_heads", self.n_heads, "n_kv_heads", self.n_kv_heads)
-        yield (divides(2, self.head_dim), lambda: f"head_dim ({self.head_dim}) must be even, since RoPE rotates pairs")
+        if self.rope_theta is not None:
+            yield (
+                divides(2, self.head_dim),
+                lambda: f"head_dim ({self.head_dim}) must be even, since RoPE rotates pairs",
+            )
+        yield (
+            (self.rope_fraction > 0) & (self.rope_fraction <= 1),
+            lambda: f"rope_fraction ({self.rope_fraction}) is a share of head_dim, above 0 and at most 1",
+        )
+        if self.source == "merged" and self.d_source is not None:
+            yield (
+                self.d_source == self.d_model,
+                lambda: (
+                    f"source: merged needs an encoder as wide as the decoder, not {self.d_source} and {self.d_model}"
+                ),
+            )
+        yield from self._rules_of_words()
+
+    def _rules_of_words(self) -> Iterator[Rule]:
+        """What the options that are words need of each other."""
+        merged = self.source == "merged"
+        for wrong, sentence in (
+            (merged and self.d_source is None, "source: merged needs an encoder section"),
+            (merged and (self.kv == "shared" or self.k_is_v or self.v_norm or self.bias != "none" or not self.causal),
+             "source: merged goes with causal attention that has keys and values of its own, no v_norm and no biases"),
+            (self.kv == "shared" and not self.causal, "kv: shared needs a cache; bidirectional attention has none"),
+            (self.unread_kv and self.kv == "own", "unread_kv: true needs kv: shared; these weights are read"),
+            (self.k_is_v and self.bias == "all", "k_is_v: true has no v projection to give a bias (bias: all)"),
+            (self.ahead is not None and (self.causal or self.window is None),
+             "ahead needs mask: bidirectional and a window"),
+            (self.image_blocks and not self.causal, "image_blocks: true changes nothing in a bidirectional mask"),
+            (self.image_blocks and not self.image_tokens, "image_blocks: true needs a vision section"),
+        ):  # fmt: skip
+            yield not wrong, lambda sentence=sentence: sentence
 
     @property
     def scale(self) -> Number:

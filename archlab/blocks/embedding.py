@@ -11,31 +11,60 @@ from dataclasses import dataclass, field
 
 from archlab.algebra import Number
 from archlab.rows import Op, Weight, lookup, matmul, vector
-from archlab.spec import Block, flag, real
+from archlab.spec import Block, Rule, choice, flag, real, size
 
 TABLE = "embedding.table"
 
 
 @dataclass(frozen=True)
 class Embedding(Block):
-    """Token ids to the residual stream."""
+    """Token ids to the residual stream. `encoder_table` and `encoder_d_model` come from the stack."""
 
     part = "embedding"
 
     d_model: Number = field(kw_only=True)
     vocab_size: Number = field(kw_only=True)
+    d_source: Number = field(kw_only=True, default=None)
     scaled: bool = flag("embeddings are multiplied by sqrt(d_model)", True)
+    scale_format: str = choice(
+        "number format that sqrt(d_model) is rounded to: that of the weights, or always bf16 (RecurrentGemma)",
+        ("weights", "bf16"),
+        "weights",
+    )
+    shared: bool = flag("the table is the encoder's (T5Gemma 2)", False)
+    end_of_image: int | None = size(
+        "token whose row is a learned vector of its own, unscaled, instead of the table's (T5Gemma 2)", None, none=True
+    )
 
     def sizes(self) -> dict[str, Number]:
         return {"D": self.d_model, "V": self.vocab_size}
 
     def weights(self) -> Iterator[Weight]:
-        yield Weight("table", "VD", role="embedding", use="lookup")
+        encoder = "encoder.embedding"
+        yield Weight("table", "VD", role="embedding", use="lookup", tied=f"{encoder}.table" if self.shared else None)
+        if self.end_of_image is not None:
+            tied = f"{encoder}.end_of_image" if self.shared else None
+            yield Weight("end_of_image", "D", role="end_of_image", use="vector", tied=tied)
 
     def ops(self) -> Iterator[Op]:
         yield lookup("ids BT, w.table VD -> x BTD")
         if self.scaled:
             yield vector("x BTD -> x BTD")
+        if self.end_of_image is not None:
+            yield vector("ids BT, w.end_of_image D -> x BTD", per=0)
+
+    def rules(self) -> Iterator[Rule]:
+        if self.shared:
+            yield self.d_source is not None, lambda: "shared: true needs an encoder section, whose table it takes"
+            yield (
+                self.d_source is None or self.d_source == self.d_model,
+                lambda: f"shared: true needs an encoder as wide as the decoder, not {self.d_source} and {self.d_model}",
+            )
+        if self.end_of_image is not None:
+            yield (
+                self.end_of_image < self.vocab_size,
+                lambda: f"end_of_image ({self.end_of_image}) must be a token, below vocab_size ({self.vocab_size})",
+            )
 
 
 @dataclass(frozen=True)
@@ -50,6 +79,7 @@ class Head(Block):
     softcap: float | None = real(
         "logits are capped to softcap * tanh(logits / softcap); null for no cap", None, none=True
     )
+    logits: bool = flag("false: the model has no head and returns hidden states (EmbeddingGemma)", True)
 
     def sizes(self) -> dict[str, Number]:
         return {"D": self.d_model, "V": self.vocab_size}

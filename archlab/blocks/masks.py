@@ -21,6 +21,24 @@ def _seen(n: Number, window: Number | None) -> Number:
     return triangle(m) + (n - m) * window
 
 
+def two_sided_pairs(n: Number, behind: Number | None = None, ahead: Number | None = None) -> Number:
+    """Pairs of n tokens that see so many tokens before and after themselves (None: all of them)."""
+    if behind is None and ahead is None:
+        return n * n
+    return n + _reach(n, behind) + _reach(n, ahead)
+
+
+def _reach(n: Number, r: Number | None) -> Number:
+    """Q(r) = mn - m(m + 1)/2 with m = min(r, n - 1): pairs over one side. An empty sequence (n = 0) has none."""
+    m = n - 1 if r is None else minimum(r, n - 1)
+    return m * n - triangle(m)
+
+
+def block_pairs(length: Number) -> Number:
+    """What tokens that all see each other add to a causal mask, the window notwithstanding: b(b - 1)/2."""
+    return triangle(length) - length
+
+
 def keys_seen(new: Number, context: Number, window: Number | None = None) -> Number:
     """U: distinct keys that the T new tokens see between them, T + min(S - T, W - 1)."""
     return context if window is None else new + minimum(context - new, window - 1)

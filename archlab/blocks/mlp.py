@@ -1,4 +1,4 @@
-"""Gated feed-forward: down(act(gate(x)) * up(x)), no biases (GeGLU with the tanh GELU in every Gemma).
+"""Feed-forward: down(act(gate(x)) * up(x)) (GeGLU with the tanh GELU in every Gemma), or down(act(up(x))) (SigLIP).
 
 d_ff is the width of one branch: the Gemma 1 and 2 report tables print gate and up together, twice this number.
 """
@@ -10,31 +10,56 @@ from dataclasses import dataclass, field
 
 from archlab.algebra import Number
 from archlab.rows import Op, Weight, matmul, vector
-from archlab.spec import Block, choice, size
+from archlab.spec import Block, Rule, choice, flag, real, size
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "silu", "relu")
 
 
 @dataclass(frozen=True)
-class GatedMLP(Block):
+class MLP(Block):
     """Sizes of the feed-forward. `d_model` comes from the stack."""
 
     part = "mlp"
 
     d_model: Number = field(kw_only=True)
     d_ff: Number = size("width of one branch (gate, up); report tables of Gemma 1 and 2 print their sum")
+    d_ff_factor: Number = size("d_ff is multiplied by it: what a span of layers says that are wider (Gemma 4 E2B)", 1)
     activation: str = choice("what the gate goes through", ACTIVATIONS, "gelu_tanh")
+    gated: bool = flag("act(gate(x)) * up(x); false leaves act(up(x))", True)
+    bias: bool = flag("each projection adds a bias", False)
+    sparsity: float | None = real(
+        "share of the gate set to zero: relu(gate - mean - deviation * quantile) (Gemma 3n); null for none",
+        None,
+        none=True,
+    )
 
     def sizes(self) -> dict[str, Number]:
-        return {"D": self.d_model, "F": self.d_ff}
+        return {"D": self.d_model, "F": self.d_ff * self.d_ff_factor}
 
     def weights(self) -> Iterator[Weight]:
-        yield Weight("gate", "FD", role="gate")
-        yield Weight("up", "FD", role="up")
-        yield Weight("down", "DF", role="down")
+        for name, axes in (("gate", "FD"), ("up", "FD"), ("down", "DF")):
+            if name == "gate" and not self.gated:
+                continue
+            yield Weight(name, axes, role=name)
+            if self.bias:
+                yield Weight(f"{name}_bias", axes[0], role=name, use="vector")
 
     def ops(self) -> Iterator[Op]:
-        yield matmul("x BTD, w.gate FD -> g BTF")
+        biased = 1 if self.bias else 0
+        if self.gated:
+            yield matmul("x BTD, w.gate FD -> g BTF")
+            if self.sparsity is not None:
+                yield vector("g BTF -> g BTF", per=7)  # mean, deviation, two subtractions, maximum
         yield matmul("x BTD, w.up FD -> u BTF")
-        yield vector("g BTF, u BTF -> h BTF", per=9)  # tanh GELU is 8 operations, the gate one
+        if self.gated:
+            yield vector("g BTF, u BTF -> h BTF", per=9 + 2 * biased)  # tanh GELU is 8 operations, the gate one
+        else:
+            yield vector("u BTF -> h BTF", per=8 + biased)
         yield matmul("h BTF, w.down DF -> y BTD")
+        if self.bias:
+            yield vector("y BTD, w.down_bias D -> y BTD")
+
+    def rules(self) -> Iterator[Rule]:
+        if self.sparsity is not None:
+            yield self.sparsity < 1, lambda: f"sparsity ({self.sparsity}) is a share, below 1"
+            yield self.gated, lambda: "sparsity needs a gate (gated: true)"

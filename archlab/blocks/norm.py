@@ -1,6 +1,6 @@
-"""RMSNorm: x * (mean(x^2) + eps)^-1/2 in fp32, times the gain in fp32, then cast back.
+"""RMSNorm: x * (mean(x^2) + eps)^-1/2 in fp32, times the gain in fp32, then cast back; and LayerNorm, for SigLIP.
 
-The gain is 1 + w in Gemma 1, 2, 3 and VaultGemma, w in Gemma 3n and 4.
+The gain is 1 + w in Gemma 1, 2, 3, VaultGemma, RecurrentGemma and T5Gemma, w in Gemma 3n and 4.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class NormSection:
     eps: float = real("added to the mean square", 1e-6)
     gain: str = choice("one_plus: x * (1 + w), as in Gemma 1 to 3; plain: x * w", ("one_plus", "plain"), "one_plus")
     post: bool = flag("a second norm after each block, before the residual sum (Gemma 2 and 3)", False)
+    type: str = choice("rms; layer: LayerNorm with gain and bias (SigLIP)", ("rms", "layer"), "rms")
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,23 @@ class RMSNorm(Block):
 
     def ops(self) -> Iterator[Op]:
         yield vector("x BTD, w.gain D -> y BTD", per=4)
+
+
+@dataclass(frozen=True)
+class LayerNorm(Block):
+    """x less its mean, over its deviation, times a gain, plus a bias."""
+
+    part = "norm"
+
+    d_model: Number = field(kw_only=True)
+    eps: float = field(kw_only=True, default=1e-6)
+
+    def sizes(self) -> dict[str, Number]:
+        return {"D": self.d_model}
+
+    def weights(self) -> Iterator[Weight]:
+        yield Weight("gain", "D", role="norm", use="vector")
+        yield Weight("bias", "D", role="norm", use="vector")
+
+    def ops(self) -> Iterator[Op]:
+        yield vector("x BTD, w.gain D, w.bias D -> y BTD", per=7)

@@ -9,9 +9,10 @@ from typing import Any
 from archlab.analyzers.flops import flops
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.params import params, weight_bytes
+from archlab.assemble import resolve
 from archlab.cli.screen import bold, dim, table
 from archlab.config import load_precision
-from archlab.presets import override, resolve
+from archlab.schema import override
 from archlab.spec import ModelSpec, Workload
 from archlab.units import GIB, show_bytes, show_count, show_tokens
 

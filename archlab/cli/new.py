@@ -10,7 +10,7 @@ from typing import Any
 from archlab import yamlfile
 from archlab.blocks import SECTIONS
 from archlab.errors import SpecError
-from archlab.presets import expand_pattern
+from archlab.schema import expand_pattern
 from archlab.spec import ModelSpec, fields_of
 
 

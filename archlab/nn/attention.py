@@ -1,4 +1,4 @@
-"""Self-attention: MHA, GQA or MQA, global or sliding. The window is in the mask and in the cache, not here."""
+"""Self-attention: MHA, GQA or MQA, global or sliding. What a token sees is in the step's mask and in the cache."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch import Tensor
 
 from archlab import blocks
 from archlab.nn.declare import Declared, merge, project
-from archlab.nn.norm import rms_norm
-from archlab.nn.rope import rotate
+from archlab.nn.mlp import biased
+from archlab.nn.norm import rms_norm, unit_rms
+from archlab.nn.rope import rope_of, rotate
 from archlab.nn.softcap import soft_cap
-from archlab.nn.step import Step
+from archlab.nn.step import Sight, Step
 
 
 class Attention(Declared):
-    """Query head h reads key/value head h // G. Keys are remembered after QK-norm and RoPE, values raw."""
+    """Query head h reads key/value head h // G. Keys are remembered after QK-norm and RoPE, values after their norm."""
 
     block: blocks.Attention
     q: Tensor  # N H D
@@ -25,32 +26,56 @@ class Attention(Declared):
     o: Tensor  # D N H
     q_norm: Tensor  # H
     k_norm: Tensor  # H
+    owner = ""  # path of the layer whose keys and values this one reads (kv: shared); set by the stack
 
     def __init__(self, block: blocks.Attention, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__(block, device, dtype)
         self.gain_offset = float(block.norm_plus_one)
-        self.qk_norm = self._normed if block.qk_norm else self._unnormed
-        self.scale, self.cap = block.scale, soft_cap(block.softcap)
+        self.scale, self.cap, self.rope = block.scale, soft_cap(block.softcap), rope_of(block)
+        self.sight = Sight(block.mask, block.window, block.ahead, block.image_blocks)
+        self.keys_and_values = self._own if block.kv == "own" else self._shared
+        self.widen = self._with_source if block.source == "merged" else self._alone
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        q, k, v = project(x, self.q), project(x, self.k), project(x, self.v)  # B T N H, B T K H, B T K H
-        q, k = self.qk_norm(q, k)
-        angles = step.angles(self.block.head_dim, self.block.rope_theta, self.block.rope_factor)
-        q, k = rotate(q, angles), rotate(k, angles)
-        k, v = step.remember(self.path, k=k, v=v)  # B U K H
-        a = attend(q, k, v, step.mask(self.block.window), self.scale, self.cap)  # B T N H
-        return merge(a, self.o)  # B T D
+        q = self.turned(self.normed(biased(project(x, self.q), self, "q"), "q_norm"), step)  # B T N H
+        k, v, mask = self.widen(*self.keys_and_values(x, step), step.mask(self.sight), step)  # B U K H, T U
+        return biased(merge(attend(q, k, v, mask, self.scale, self.cap), self.o), self, "o")  # B T D
 
-    def _normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        eps, offset = self.block.norm_eps, self.gain_offset
-        return rms_norm(q, self.q_norm, eps, offset), rms_norm(k, self.k_norm, eps, offset)
+    def normed(self, x: Tensor, gain: str) -> Tensor:
+        """x over its rms, times a gain; x where the block has no QK-norm."""
+        return rms_norm(x, getattr(self, gain), self.block.norm_eps, self.gain_offset) if self.block.qk_norm else x
 
-    def _unnormed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        return q, k
+    def turned(self, x: Tensor, step: Step) -> Tensor:
+        """x by RoPE, where the block has it."""
+        return x if self.rope is None else rotate(x, step.angles(self.rope))
+
+    def _own(self, x: Tensor, step: Step) -> tuple[Tensor, ...]:
+        k = biased(project(x, self.k), self, "k")  # B T K H
+        v = k if self.block.k_is_v else biased(project(x, self.v), self, "v")
+        v = unit_rms(v, self.block.norm_eps).to(v.dtype) if self.block.v_norm else v
+        k = self.turned(self.normed(k, "k_norm"), step)
+        return step.remember(self.path, k=k, v=v) if self.block.causal else (k, v)
+
+    def _shared(self, x: Tensor, step: Step) -> tuple[Tensor, ...]:
+        return step.recall(self.owner)
+
+    def _alone(self, k: Tensor, v: Tensor, mask: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        return k, v, mask
+
+    def _with_source(self, k: Tensor, v: Tensor, mask: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """The encoder's output under the same projections, without RoPE, seen whole: one softmax over both."""
+        if step.source is None:
+            source_k, source_v = step.kept(self.path, "source_k", "source_v")
+        else:
+            fresh = self.normed(project(step.source, self.k), "k_norm"), project(step.source, self.v)
+            source_k, source_v = step.keep(self.path, source_k=fresh[0], source_v=fresh[1])
+        seen = mask.new_ones(1).expand(*mask.shape[:-1], source_k.shape[1])
+        k, v = torch.cat((source_k.to(k.dtype), k), 1), torch.cat((source_v.to(v.dtype), v), 1)  # B (E U) K H
+        return k, v, torch.cat((seen, mask), -1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, cap: Callable[[Tensor], Tensor]) -> Tensor:
-    """Eager attention: q B T N H, k and v B U K H, mask T U -> B T N H. K and V are never repeated."""
+    """Eager attention: q B T N H, k and v B U K H, mask T U or B 1 1 T U -> B T N H. K and V are never repeated."""
     new, kv_heads = q.shape[1], k.shape[2]
     q = q.unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # B K GT H
     scores = cap(q @ k.permute(0, 2, 3, 1) * scale)  # B K GT U

@@ -8,19 +8,33 @@ from archlab import blocks
 from archlab.algebra import is_scalar
 from archlab.errors import SpecError
 from archlab.ledger import ledger
+from archlab.nn.altup import AltUp, AltUpMerge, AltUpSplit
 from archlab.nn.attention import Attention
+from archlab.nn.cross_attention import CrossAttention
 from archlab.nn.declare import Declared, initialise
 from archlab.nn.decoder import Decoder
 from archlab.nn.embedding import Embedding, Head
-from archlab.nn.mlp import GatedMLP
-from archlab.nn.norm import RMSNorm
+from archlab.nn.laurel import Laurel
+from archlab.nn.layer_scalar import LayerScalar
+from archlab.nn.mlp import MLP
+from archlab.nn.norm import LayerNorm, RMSNorm
+from archlab.nn.per_layer_embedding import PerLayerEmbedding, PerLayerInput
 from archlab.spec import Block, ModelSpec
 
 MODULES: dict[type[Block], type[Declared]] = {
+    blocks.AltUp: AltUp,
+    blocks.AltUpMerge: AltUpMerge,
+    blocks.AltUpSplit: AltUpSplit,
     blocks.Attention: Attention,
+    blocks.CrossAttention: CrossAttention,
     blocks.Embedding: Embedding,
-    blocks.GatedMLP: GatedMLP,
     blocks.Head: Head,
+    blocks.LayerNorm: LayerNorm,
+    blocks.LayerScalar: LayerScalar,
+    blocks.Laurel: Laurel,
+    blocks.MLP: MLP,
+    blocks.PerLayerEmbedding: PerLayerEmbedding,
+    blocks.PerLayerInput: PerLayerInput,
     blocks.RMSNorm: RMSNorm,
 }
 """Block -> its module."""
@@ -53,5 +67,5 @@ def refuse_many(spec: ModelSpec) -> None:
     """Raises SpecError for a spec that stands for many models at once."""
     for entry in ledger(spec).entries:
         for letter, size in {"count": entry.count, **entry.sizes}.items():
-            if not is_scalar(size):
+            if size is not None and not is_scalar(size):
                 raise SpecError(f"{entry.path} has {letter} = {size}; only a model of plain numbers can be built")

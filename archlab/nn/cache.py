@@ -1,4 +1,7 @@
-"""What the layers remember, allocated once from the State rows: a slot a token, or a ring of the last W tokens."""
+"""What the layers remember, allocated once from the State rows: slots, a ring of the last W tokens, or one value.
+
+Every layout is written and read under the path of its block and the name of its state.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +51,38 @@ class Ring:
         return torch.arange(start, end, device=self.buffer.device) % self.buffer.shape[1]
 
 
-LAYOUTS: dict[str, type[Slots] | type[Ring]] = {"context": Slots, "window": Ring}
+class Whole:
+    """A value that is written whole: what a recurrence carries on, or the keys and values of a source."""
+
+    def __init__(self, state: State, buffer: Tensor) -> None:
+        self.buffer = buffer  # B slots ...
+        self.path, self.length = state.name, buffer.shape[1]
+
+    def write(self, fresh: Tensor) -> Tensor:
+        """Keeps fresh (B n ...), of at most so many slots; returns it."""
+        self.length = fresh.shape[1]
+        if self.length > self.buffer.shape[1]:
+            raise CacheError(
+                f"{self.length} source tokens overfill the cache, which was made for source={self.buffer.shape[1]}"
+            )
+        self.buffer[:, : self.length] = fresh
+        return fresh
+
+    def read(self) -> Tensor:
+        """What was written last; zeros before."""
+        return self.buffer[:, : self.length]
+
+
+LAYOUTS: dict[str, type[Slots] | type[Ring] | type[Whole]] = {
+    "context": Slots, "window": Ring, "source": Whole, "constant": Whole,
+}  # fmt: skip
 """Capacity of a State -> how it is laid out."""
 
 
 class Cache:
     """States of `batch` sequences, each of up to `context` tokens, of which `position` have gone by."""
 
-    def __init__(self, states: Mapping[str, Slots | Ring], batch: int, context: int) -> None:
+    def __init__(self, states: Mapping[str, Slots | Ring | Whole], batch: int, context: int) -> None:
         self.states, self.batch, self.context = states, batch, context
         self.position = 0
 
@@ -74,7 +101,15 @@ class Cache:
 
     def append(self, path: str, name: str, fresh: Tensor) -> Tensor:
         """Writes a state of the new tokens; returns what they see of it."""
-        return self.states[f"{path}.{name}"].append(fresh, self.position)
+        return self.states[f"{path}.{name}"].append(fresh, self.position)  # type: ignore[union-attr]
+
+    def write(self, path: str, name: str, fresh: Tensor) -> Tensor:
+        """Writes a state whole (B slots ...); returns it."""
+        return self.states[f"{path}.{name}"].write(fresh)  # type: ignore[union-attr]
+
+    def read(self, path: str, name: str) -> Tensor:
+        """A state that is written whole."""
+        return self.states[f"{path}.{name}"].read()  # type: ignore[union-attr]
 
     def advance(self, new: int) -> None:
         """The new tokens have gone by."""
@@ -92,6 +127,14 @@ class NoCache:
     def append(self, path: str, name: str, fresh: Tensor) -> Tensor:
         """The new tokens' own states."""
         return fresh
+
+    def write(self, path: str, name: str, fresh: Tensor) -> Tensor:
+        """The value itself."""
+        return fresh
+
+    def read(self, path: str, name: str) -> Tensor:
+        """There is nothing to read."""
+        raise CacheError(f"{path}.{name} was not remembered: without a cache each pass needs its source")
 
     def advance(self, new: int) -> None:
         """Nothing to count."""

@@ -10,11 +10,15 @@ from archlab.algebra import product
 from archlab.rows import Weight
 from archlab.spec import Block
 
+ABSENT = ("unread", "counted")
+"""Uses of weights that a module does not hold: no layer reads them, or only their number is known."""
+
 
 class Declared(nn.Module):
     """A block's module. Its parameters are the rows of `block.weights()`, under their own names and shapes.
 
-    A tied weight has no storage here: `tie` lends it another module's, once the model stands.
+    A tied weight has no storage here: `tie` lends it another module's, once the model stands. Weights that nothing
+    reads have none either.
     """
 
     path = ""  # where the module stands in the model, as in "layers.3.attention"; set by the model
@@ -25,9 +29,13 @@ class Declared(nn.Module):
     def __init__(self, block: Block, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__()
         for weight in block.weights():
-            if weight.tied is None:
+            if weight.tied is None and weight.use not in ABSENT:
                 self._store(weight, torch.empty(block.shape(weight.axes), device=device, dtype=dtype))
         self.block = block
+
+    def initial(self, weight: Weight) -> float:
+        """What an elementwise weight starts as: a bias as 0, a gain as the identity."""
+        return 0.0 if weight.name.endswith("bias") else 1 - self.gain_offset
 
     def _store(self, weight: Weight, tensor: Tensor) -> None:
         if weight.trainable:
@@ -47,7 +55,7 @@ def merge(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def tie(model: nn.Module) -> None:
-    """Lends each tied weight the parameter that it names."""
+    """Lends each tied weight the parameter that it names, the encoder's before those that are tied through it."""
     for module in declared(model).values():
         for weight in module.block.weights():
             if weight.tied is not None:
@@ -71,9 +79,11 @@ def initialise(model: nn.Module, seed: int) -> None:
     generator = torch.Generator(first.device).manual_seed(seed)
     for module in declared(model).values():
         for weight in module.block.weights():
+            if weight.use in ABSENT or weight.tied is not None:
+                continue
             if weight.use == "vector":
-                getattr(module, weight.name).fill_(1 - module.gain_offset)
-            elif weight.tied is None:
+                getattr(module, weight.name).fill_(module.initial(weight))
+            else:
                 getattr(module, weight.name).normal_(std=fan_in(module.block, weight) ** -0.5, generator=generator)
 
 
@@ -83,8 +93,9 @@ def fan_in(block: Block, weight: Weight) -> int:
     A lookup sums nothing; its rows start as if the stream's width were summed over, as in the head that shares them.
     """
     for op in block.ops():
-        if weight.name in (operand.name for operand in op.line.weights):
-            left = {axis for output in op.line.outputs for axis in output.axes}
-            summed = weight.axes[1:] if op.kind == "lookup" else [axis for axis in weight.axes if axis not in left]
-            return product(block.shape("".join(summed)))
+        for operand in op.line.weights:
+            if operand.name == weight.name:
+                left = {axis for output in op.line.outputs for axis in output.axes}
+                summed = weight.axes[-1] if op.kind == "lookup" else [axis for axis in operand.axes if axis not in left]
+                return product(block.shape("".join(summed)))
     return 1

@@ -14,15 +14,26 @@ from archlab.nn.softcap import soft_cap
 class Embedding(Declared):
     """Token ids to the residual stream."""
 
+    block: blocks.Embedding
     table: Tensor  # V D
+    end_of_image: Tensor  # D
 
     def __init__(self, block: blocks.Embedding, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__(block, device, dtype)
-        self.scale = block.d_model**0.5 if block.scaled else 1.0
+        scale = block.d_model**0.5 if block.scaled else 1.0
+        self.scale = torch.tensor(scale, dtype=torch.bfloat16).item() if block.scale_format == "bf16" else scale
+        self.look_up = self._rows if block.end_of_image is None else self._rows_and_end_of_image
 
     def forward(self, ids: Tensor) -> Tensor:
+        return self.look_up(ids)  # B T D
+
+    def _rows(self, ids: Tensor) -> Tensor:
         scale = self.table.new_full((), self.scale)  # rounded to the weights' format, as the checkpoints were trained
-        return F.embedding(ids, self.table) * scale  # B T D
+        return F.embedding(ids, self.table) * scale
+
+    def _rows_and_end_of_image(self, ids: Tensor) -> Tensor:
+        at_end = (ids == self.block.end_of_image).unsqueeze(-1)  # B T 1
+        return torch.where(at_end, self.end_of_image, self._rows(ids))
 
 
 class Head(Declared):

@@ -1,19 +1,24 @@
-"""RMSNorm: in fp32, gain included, then cast back (Llama casts before the gain)."""
+"""RMSNorm: in fp32, gain included, then cast back (Llama casts before the gain). LayerNorm, for SigLIP."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from archlab import blocks
 from archlab.nn.declare import Declared
 
 
+def unit_rms(x: Tensor, eps: float) -> Tensor:
+    """x / rms(x) over the last axis, in fp32."""
+    wide = x.float()
+    return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+
+
 def rms_norm(x: Tensor, gain: Tensor, eps: float, offset: float) -> Tensor:
     """x / rms(x) * (offset + gain) over the last axis."""
-    wide = x.float()
-    unit = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    return (unit * (offset + gain.float())).to(x.dtype)
+    return (unit_rms(x, eps) * (offset + gain.float())).to(x.dtype)
 
 
 class RMSNorm(Declared):
@@ -27,3 +32,14 @@ class RMSNorm(Declared):
 
     def forward(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.gain, self.eps, self.gain_offset)
+
+
+class LayerNorm(Declared):
+    """A norm over the residual stream of a tower."""
+
+    gain: Tensor  # D
+    bias: Tensor  # D
+    block: blocks.LayerNorm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.block.eps)

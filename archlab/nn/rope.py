@@ -1,23 +1,61 @@
-"""Rotary position embedding, half-split: dimension i turns with i + H/2. Interpolation divides the frequencies."""
+"""Rotary position embedding, half-split: dimension i turns with i + H/2. Interpolation divides the frequencies.
+
+Where only a share of the head turns there are two conventions. "turned": RoPE as if the head ended there, the rest of
+it passes (RecurrentGemma). "head": the pairs and exponents of the whole head, of which the fastest share turns and the
+rest stands still (Gemma 4, "proportional").
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from archlab import blocks
+
 Angles = tuple[Tensor, Tensor]
-"""cos and sin, T 1 H/2."""
+"""cos and sin, T 1 P for P pairs."""
 
 
-def angles_of(positions: Tensor, head_dim: int, theta: float, factor: float, dtype: torch.dtype) -> Angles:
-    """cos and sin of position * theta^(-2i/H) / factor, computed in fp32 and then cast."""
-    exponents = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
-    turns = positions.float()[:, None, None] * (1.0 / theta**exponents / factor)  # T 1 H/2
-    return turns.cos().to(dtype), turns.sin().to(dtype)
+@dataclass(frozen=True)
+class Rope:
+    """What the angles of a layer depend on, its positions apart."""
+
+    head_dim: int
+    theta: float
+    factor: float
+    fraction: float
+    spread: str
+
+    @property
+    def turned(self) -> int:
+        """Dimensions of the head that are turned, still pairs included."""
+        return int(self.head_dim * self.fraction) if self.spread == "turned" else self.head_dim
+
+    def frequencies(self, device: torch.device) -> Tensor:
+        """Turns a position, P."""
+        exponents = torch.arange(0, self.turned, 2, device=device).float() / self.turned
+        turns = 1.0 / self.theta**exponents / self.factor
+        moving = int(self.fraction * self.head_dim // 2)
+        return turns if self.spread == "turned" else turns * (torch.arange(len(turns), device=device) < moving)
+
+    def angles(self, positions: Tensor, dtype: torch.dtype) -> Angles:
+        """cos and sin of position * frequency, computed in fp32 and then cast."""
+        turns = positions.float()[:, None, None] * self.frequencies(positions.device)  # T 1 P
+        return turns.cos().to(dtype), turns.sin().to(dtype)
+
+
+def rope_of(block: blocks.Attention) -> Rope | None:
+    """What a block says of its rotation; None where it has none."""
+    if block.rope_theta is None:
+        return None
+    return Rope(block.head_dim, block.rope_theta, block.rope_factor, block.rope_fraction, block.rope_spread)
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
-    """x B T N H, turned."""
+    """x B T N H, its first 2P dimensions turned."""
     cos, sin = angles
-    a, b = x.chunk(2, -1)  # B T N H/2
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+    pairs = cos.shape[-1]
+    a, b, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), -1)

@@ -19,10 +19,11 @@ from archlab.analyzers.flops import flops
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.latency import latency
 from archlab.analyzers.params import params, weight_bytes
+from archlab.assemble import resolve, rules
 from archlab.config import load_precision
 from archlab.errors import ArchlabError, SpecError, nearest
 from archlab.hardware import Hardware, load_hardware
-from archlab.presets import field_type, known_keys, override, resolve, rules
+from archlab.schema import field_type, known_keys, override
 from archlab.spec import ModelSpec, Precision, Workload
 from archlab.sweep.hold import Budget, budget, hold_budget
 from archlab.units import tokens

@@ -14,8 +14,9 @@ import numpy as np
 from archlab.algebra import Number, is_scalar
 from archlab.analyzers.flops import flops
 from archlab.analyzers.params import params
+from archlab.assemble import resolve
 from archlab.errors import SpecError, nearest
-from archlab.presets import override, resolve
+from archlab.schema import override
 from archlab.spec import ModelSpec, Workload
 
 HELD = ("params", "flops")

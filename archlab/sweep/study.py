@@ -12,7 +12,8 @@ from archlab.config import group_file
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.hardware import load_hardware
 from archlab.paths import data_dir
-from archlab.presets import known_keys, read
+from archlab.presets import read
+from archlab.schema import known_keys
 from archlab.spec import FieldType, check_fields, choice, names, size, text
 from archlab.sweep.evaluate import WORKLOAD_KEYS, axis_values, bare_key
 from archlab.sweep.hold import HELD

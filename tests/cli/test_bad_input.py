@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 import archlab
 from archlab.errors import ArchlabError
-from archlab.presets import known_keys, read
+from archlab.presets import read
+from archlab.schema import known_keys
 
 MODEL = (
     "name: m\nfamily: gemma\nsource: me\nd_model: 64\nn_layers: 4\nvocab_size: 100\ncontext: 128\npattern: [global]\n"

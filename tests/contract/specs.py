@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import archlab
 from archlab.blocks.mlp import ACTIVATIONS
-from archlab.presets import read, resolve
+from archlab.assemble import resolve
+from archlab.presets import read
 from archlab.spec import ModelSpec
 
 TOP = {"d_model": 40, "n_layers": 7, "vocab_size": 89, "context": 48}

@@ -10,7 +10,8 @@ from archlab.measure import points
 from archlab.measure.devices import find_device
 from archlab.measure.points import Session, measure_points, measure_tasks, tasks_of
 from archlab.measure.rooflines import measure_again, measure_rooflines
-from archlab.presets import override, resolve
+from archlab.assemble import resolve
+from archlab.schema import override
 
 COLUMNS = {
     "point", "base", "workload", "phase", "batch", "context", "new", "median_s", "p5_s", "p95_s", "ci_low_s",

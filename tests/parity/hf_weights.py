@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from archlab.presets import resolve
+from archlab.assemble import resolve
 from archlab.spec import ModelSpec
 
 TWO_NORMS = {"input_layernorm": "attention.pre_norm", "post_attention_layernorm": "mlp.pre_norm"}

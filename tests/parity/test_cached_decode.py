@@ -9,8 +9,8 @@ import archlab
 from archlab.errors import ArchlabError
 from archlab.nn.cache import NoCache
 from archlab.nn.decoder import Decoder
-from archlab.nn.step import Step
-from archlab.presets import resolve
+from archlab.nn.step import Sight, Step
+from archlab.assemble import resolve
 
 VOCAB = 61
 
@@ -98,7 +98,7 @@ def test_mask_by_brute_force(window):
     for new, context in ((1, 1), (1, 9), (4, 4), (3, 11), (9, 9), (7, 8)):
         past = NoCache()
         past.position = context - new
-        mask = Step(new, past, torch.device("cpu"), torch.float32).mask(window)
+        mask = Step(new, past, torch.device("cpu"), torch.float32).mask(Sight(window=window))
         reach = context if window is None else window
         seen = [[j for j in range(context) if i - reach < j <= i] for i in range(context - new, context)]
         first = min(min(row) for row in seen)

@@ -1,0 +1,83 @@
+"""AltUp: several residual streams, of which each layer runs on one and predicts and corrects the others (Gemma 3n).
+
+Alternating updates (arXiv:2301.13310). Before the layers the embedding is projected to each further stream, after them
+the streams are projected back and averaged; each projection is rescaled to the RMS of the first stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from archlab.algebra import Number
+from archlab.rows import Op, Weight, matmul, vector
+from archlab.spec import Block, Rule, flag, size
+
+
+@dataclass(frozen=True)
+class AltUp(Block):
+    """Around a layer: modalities m(x) = tanh(router . norm(x) / d_model) mix the streams.
+
+    predict: X_o + sum over i of C[o, i] X_i, with C from m of the active stream
+    correct: pred_o + (y - pred_active) * (c(m(y)) + 1)_o, with y what the layer made of the active stream
+    """
+
+    part = "altup"
+
+    d_model: Number = field(kw_only=True)
+    norm_eps: float = field(kw_only=True, default=1e-6)
+    norm_plus_one: bool = field(kw_only=True, default=False)
+    streams: Number = size("residual streams")
+    active: int = size("the stream that layers run on, from 1", 1)
+    scaled: bool = flag("the corrected active stream is scaled before the per-layer gate reads it", True)
+
+    def sizes(self) -> dict[str, Number]:
+        return {"D": self.d_model, "I": self.d_model} | dict.fromkeys("MON", self.streams) | {"Z": self.streams - 1}
+
+    def weights(self) -> Iterator[Weight]:
+        yield Weight("router", "MD", role="router")
+        yield Weight("router_norm", "D", role="norm", use="vector")
+        yield Weight("predict", "ONM", role="predict")
+        yield Weight("correct", "OM", role="correct")
+        if self.scaled:
+            yield Weight("correct_scale", "D", role="scale", use="vector")
+
+    def ops(self) -> Iterator[Op]:
+        for coefficients in ("predict ONM -> c BTON", "correct OM -> c BTO"):
+            yield vector("x BTD, w.router_norm D -> z BTD", per=5)
+            yield matmul("z BTD, w.router MD -> m BTM")
+            yield vector("m BTM -> m BTM")
+            yield matmul(f"m BTM, w.{coefficients}")
+        yield matmul("x NBTD, c BTON -> p OBTD")
+        yield vector("p OBTD, x OBTD -> p OBTD")
+        yield vector("p OBTD, c BTO -> p OBTD", per=2)
+        if self.scaled:
+            yield vector("x BTD, w.correct_scale D -> x BTD")
+
+    def rules(self) -> Iterator[Rule]:
+        yield self.streams >= 2, lambda: f"streams ({self.streams}) must be 2 or more; leave altup away for one"
+        yield self.active <= self.streams, lambda: f"active ({self.active}) must be one of the {self.streams} streams"
+
+
+@dataclass(frozen=True)
+class AltUpSplit(AltUp):
+    """Before the layers: the embedding projected to each further stream."""
+
+    def weights(self) -> Iterator[Weight]:
+        yield Weight("project", "ZID", role="project")
+
+    def ops(self) -> Iterator[Op]:
+        yield matmul("x BTD, w.project ZID -> p ZBTI")
+        yield vector("x BTD, p ZBTI -> p ZBTI", per=4)
+
+
+@dataclass(frozen=True)
+class AltUpMerge(AltUp):
+    """After the layers: the further streams projected back, and the mean of all."""
+
+    def weights(self) -> Iterator[Weight]:
+        yield Weight("project", "ZID", role="project")
+
+    def ops(self) -> Iterator[Op]:
+        yield matmul("p ZBTD, w.project ZID -> p ZBTI")
+        yield vector("x BTD, p ZBTI -> p ZBTI", per=5)

@@ -1,0 +1,28 @@
+"""One number a layer that the stream is multiplied by when it leaves: a buffer, not trained (Gemma 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from archlab.algebra import Number
+from archlab.rows import Op, Weight, vector
+from archlab.spec import Block
+
+
+@dataclass(frozen=True)
+class LayerScalar(Block):
+    """The scalar. `d_model` comes from the stack."""
+
+    part = "norm"
+
+    d_model: Number = field(kw_only=True)
+
+    def sizes(self) -> dict[str, Number]:
+        return {"D": self.d_model}
+
+    def weights(self) -> Iterator[Weight]:
+        yield Weight("scalar", "", role="scalar", use="vector", trainable=False)
+
+    def ops(self) -> Iterator[Op]:
+        yield vector("x BTD -> x BTD")

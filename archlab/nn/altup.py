@@ -1,0 +1,103 @@
+"""AltUp: layers run on one of several residual streams, and predict and correct the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from archlab import blocks, spec
+from archlab.nn.declare import Declared, project
+from archlab.nn.norm import rms_norm
+from archlab.nn.stack import Layer, Make
+from archlab.nn.step import Step
+
+LEAST = 1e-5
+"""What a mean square is clamped to before its root, when a stream is rescaled."""
+
+
+class AltUp(Declared):
+    """Prediction and correction of M streams around a layer."""
+
+    block: blocks.AltUp
+    router: Tensor  # M D
+    router_norm: Tensor  # D
+    predict: Tensor  # O N M
+    correct: Tensor  # O M
+    correct_scale: Tensor  # D
+
+    def __init__(self, block: blocks.AltUp, device: torch.device | str, dtype: torch.dtype) -> None:
+        super().__init__(block, device, dtype)
+        self.gain_offset, self.active = float(block.norm_plus_one), block.active - 1
+
+    def predicted(self, streams: Tensor) -> Tensor:
+        """X_o + sum over i of C[o, i] X_i: M B T D -> M B T D."""
+        mix = project(self._modalities(streams[self.active]), self.predict)  # B T O N
+        return streams + (mix @ streams.permute(1, 2, 0, 3)).permute(2, 0, 1, 3)
+
+    def corrected(self, predicted: Tensor, y: Tensor) -> Tensor:
+        """pred_o + (y - pred_active) * (c_o + 1): what the layer made of the active stream, passed on to all."""
+        shares = project(self._modalities(y)[..., None, :], self.correct)[..., 0, :] + 1  # B T O
+        return predicted + (y - predicted[self.active]) * shares.permute(2, 0, 1)[..., None]
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """The active stream as the per-layer gate reads it."""
+        return x * self.correct_scale if self.block.scaled else x
+
+    def _modalities(self, x: Tensor) -> Tensor:
+        normed = rms_norm(x, self.router_norm, self.block.norm_eps, self.gain_offset)
+        routed = project(normed * normed.new_full((), self.block.d_model**-1.0), self.router)
+        return torch.tanh(routed.float()).to(x.dtype)  # B T M
+
+
+class AltUpLayer(Layer):
+    """A layer of streams M B T D: its residuals run on the active one, what comes after them on the others."""
+
+    def __init__(self, layer: spec.Layer, make: Make) -> None:
+        super().__init__(layer, make)
+        inside = len(layer.residuals)
+        self.inside, self.outside = self.residuals[:inside], self.residuals[inside:]
+        self.altup = make(layer.altup)
+
+    def forward(self, streams: Tensor, step: Step) -> Tensor:
+        predicted = self.altup.predicted(streams)
+        x = predicted[self.altup.active]
+        for residual in self.inside:
+            x = residual(x, step)
+        streams = self.altup.corrected(predicted, x)
+        for residual in self.outside:
+            x = self.altup.scaled(streams[self.altup.active])
+            streams = torch.cat((streams[:1], streams[1:] + residual.block(x, step)))
+        return self.layer_scalar(streams)
+
+
+def rescaled(x: Tensor, like: Tensor) -> Tensor:
+    """x, each token brought to the RMS of the same token of `like`."""
+    own = x.float().square().mean(-1, keepdim=True).clamp_min(LEAST).sqrt()
+    return (x * like.float().square().mean(-1, keepdim=True).sqrt() / own).to(x.dtype)
+
+
+class AltUpSplit(Declared):
+    """The embedding B T D -> streams M B T D, each further one projected and rescaled."""
+
+    block: blocks.AltUpSplit
+    project: Tensor  # Z I D
+
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        return torch.stack([x, *(rescaled(project_one(x, w), x) for w in self.project)])
+
+
+class AltUpMerge(Declared):
+    """Streams M B T D -> the mean of the first and of the others, projected back and rescaled: B T D."""
+
+    block: blocks.AltUpMerge
+    project: Tensor  # Z I D
+
+    def forward(self, streams: Tensor) -> Tensor:
+        first, others = streams[0], streams[1:]
+        back = [rescaled(project_one(x, w), first) for x, w in zip(others, self.project, strict=True)]
+        return torch.stack([first, *back]).mean(0)
+
+
+def project_one(x: Tensor, weight: Tensor) -> Tensor:
+    """x ... D with w I D gives ... I."""
+    return torch.nn.functional.linear(x, weight)
