@@ -18,11 +18,11 @@ _FACE = {
     "Workload": "spec", "Precision": "spec", "ModelSpec": "spec",
     "params": "analyzers.params", "flops": "analyzers.flops", "kv_cache": "analyzers.kv_cache",
     "latency": "analyzers.latency", "formula": "analyzers.formula",
-    "evaluate": "sweep.evaluate", "build": "nn.build", "measure": "", "errors": "", "ledger": "ledger",
+    "evaluate": "sweep.evaluate", "build": "nn.build", "measure": "", "errors": "", "hf": "", "ledger": "ledger",
 }  # fmt: skip
 
 if TYPE_CHECKING:
-    from archlab import errors, measure
+    from archlab import errors, hf, measure
     from archlab.analyzers.flops import flops
     from archlab.analyzers.formula import formula
     from archlab.analyzers.kv_cache import kv_cache

@@ -81,7 +81,9 @@ def resolve(data: Tree) -> ModelSpec:
     if encoder is not None:
         stacks["encoder"] = _stack("encoder", encoder, image_tokens=image_tokens)
     d_source = encoder["d_model"] if encoder is not None else None
-    stacks["decoder"] = _stack("decoder", data, d_source=d_source, image_tokens=0 if encoder else image_tokens)
+    source = stacks["encoder"].before[0][1] if encoder is not None else None
+    given = {"d_source": d_source, "source": source, "image_tokens": 0 if encoder else image_tokens}
+    stacks["decoder"] = _stack("decoder", data, **given)
     spec = ModelSpec(**{**top, "pattern": expand_pattern(top["pattern"])}, **stacks, data=dict(data))
     for path, condition, sentence in rules(spec):
         if condition is False:
@@ -97,6 +99,13 @@ def rules(spec: ModelSpec) -> Iterator[tuple[str, Any, Any]]:
             where = layer.kind if layer is not None and mixing else path
             for condition, sentence in block.rules():
                 yield stack.prefix + where, condition, sentence
+    for stack in spec.stacks:
+        kept = any(block.rows.states for _, block, _ in stack.blocks())
+        yield (
+            stack.name,
+            stack.reads == "tokens" or not kept,
+            lambda name=stack.name: f"it reads whole sequences, so its layers need mask: bidirectional ({name}.attention)",
+        )
     if spec.encoder is not None:
         read = any(s.capacity == "source" for _, b, _ in spec.decoder.blocks() for s in b.rows.states.values())
         yield "encoder", read, lambda: "nothing reads it; the decoder needs cross_attention or attention.source: merged"

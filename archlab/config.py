@@ -23,12 +23,18 @@ class Serving:
     title: str = text("what it stands for", "")
     batch: int = size("sequences at once", 1)
     context: int = size("tokens of a sequence: prefilled at once, and where a decode step ends")
+    source: int = size("tokens that an encoder reads first, in a model that has one", 0, least=0)
+    images: int = size(
+        "images among the context's tokens (or the source's), in a model with a vision tower", 0, least=0
+    )
+    prefix: int = size("leading tokens that all see each other, in a model whose mask is prefix", 0, least=0)
     logits: str = choice("rows of logits in prefill: servers need the last, training all", ("last", "all"), "last")
 
     @property
     def work(self) -> Workload:
         """The prefill; `.decode()` of it is the step that ends at the same context."""
-        return Workload(self.batch, new=self.context, context=self.context, logits=self.logits)
+        first = {"source": self.source, "images": self.images, "prefix": self.prefix}
+        return Workload(self.batch, new=self.context, context=self.context, logits=self.logits, **first)
 
 
 def group_file(group: str, what: str, name: str | Path) -> dict[str, Any]:

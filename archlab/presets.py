@@ -17,9 +17,12 @@ from archlab import yamlfile
 from archlab.assemble import resolve
 from archlab.config import named
 from archlab.errors import SpecError, UnknownNameError, nearest
-from archlab.paths import group_files
+from archlab.paths import data_dir, group_files
 from archlab.schema import flat, override
 from archlab.spec import ModelSpec
+
+HUB = "hf:"
+"""What stands before the name of a repository whose config.json is to be fetched: hf:google/gemma-2-2b."""
 
 
 def models() -> list[str]:
@@ -27,11 +30,14 @@ def models() -> list[str]:
     return sorted(group_files("model"), key=_by_size)
 
 
+_SIZE = re.compile(r"-(\d+)(m|b)(?![a-z0-9])")
+
+
 def _by_size(name: str) -> tuple[str, float, str]:
-    size = re.search(r"-(\d+)(m|b)(?![a-z0-9])", name)
+    size = _SIZE.search(name)
     if size is None:
         return name, 0.0, name
-    return name[: size.start()] + name[size.end() :], float(size[1]) * (1e-3 if size[2] == "m" else 1), name
+    return _SIZE.sub("", name), float(size[1]) * (1e-3 if size[2] == "m" else 1), name
 
 
 def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -48,13 +54,26 @@ def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> Model
 
 def read(model: str | Path) -> dict[str, Any]:
     """The keys of a preset or of a file, inheritance done; checked only by `resolve`."""
+    if str(model).startswith(HUB):
+        from archlab.hf.configs import read_hub
+
+        return read_hub(str(model))
     if _is_path(model):
         return _inherit(Path(model), ())
     found = group_files("model")
     if str(model) not in found:
-        raise UnknownNameError(f"unknown model {str(model)!r}{nearest(str(model), found)} (archlab models lists them)")
+        raise UnknownNameError(_unknown(str(model)))
     path = found[str(model)]
     return copy.deepcopy(_preset(path, path.stat().st_mtime_ns))
+
+
+def _unknown(name: str) -> str:
+    """Of a model that was announced and never published what is known of it; else the nearest name that is there."""
+    unpublished = yamlfile.read(data_dir("conf") / "unpublished.yaml")
+    if name in unpublished:
+        told = unpublished[name]
+        return f"the configuration of {name} was never published; known is {told['known']} ({told['source']})"
+    return f"unknown model {name!r}{nearest(name, [*group_files('model'), *unpublished])} (archlab models lists them)"
 
 
 def _is_path(model: str | Path) -> bool:
@@ -67,8 +86,10 @@ def _preset(path: Path, _changed: int) -> dict[str, Any]:
 
 
 def _inherit(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
-    if path.suffix == ".json":
-        raise SpecError(f"{path} is JSON; this version reads model YAML (archlab new writes one to start from)")
+    if path.suffix == ".json" or (path / "config.json").is_file():
+        from archlab.hf.configs import read_config
+
+        return read_config(path)
     own = yamlfile.read(path)
     bases = own.pop("defaults", None)
     if bases is None:
@@ -79,7 +100,7 @@ def _inherit(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     beside = path.parent / f"{names[0]}.yaml"
     base = beside if beside.is_file() else group_files("model").get(names[0])
     if base is None:
-        raise UnknownNameError(f"{path}: unknown model {names[0]!r}{nearest(names[0], group_files('model'))}")
+        raise UnknownNameError(f"{path}: {_unknown(names[0])}")
     if base in (path, *children):
         raise SpecError(f"{path}: defaults go round in a circle through {names[0]!r}")
     with yamlfile.naming(path):

@@ -123,7 +123,7 @@ def kinds(data: Mapping[str, Any]) -> tuple[str, ...]:
 def mixer(data: Mapping[str, Any], kind: str) -> type[Block]:
     """The block that mixes tokens in a kind of layer. Raises SpecError for one that is unknown."""
     name = _mapping(data.get(kind)).get("block", MIXER)
-    if name not in MIXERS:
+    if not isinstance(name, str) or name not in MIXERS:
         raise SpecError(
             f"{kind}.block={name!r} is not a block{nearest(str(name), MIXERS)} (known: {', '.join(MIXERS)})"
         )

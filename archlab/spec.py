@@ -46,10 +46,10 @@ def _is_int(x: Any) -> bool:
     return isinstance(x, int) and not isinstance(x, bool)
 
 
-def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False, most: int = 10**15) -> Any:
-    """A field that counts something: an int from 1 to `most` (or null, where `none`)."""
-    words = "a whole number of 1 or more" if most == 10**15 else f"a whole number from 1 to {most:,}"
-    kind = FieldType(words + (" or null" if none else ""), lambda x: _is_int(x) and 1 <= x <= most, none)
+def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False, most: int = 10**15, least: int = 1) -> Any:
+    """A field that counts something: an int from `least` to `most` (or null, where `none`)."""
+    words = f"a whole number of {least} or more" if most == 10**15 else f"a whole number from {least} to {most:,}"
+    kind = FieldType(words + (" or null" if none else ""), lambda x: _is_int(x) and least <= x <= most, none)
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 
 
@@ -168,6 +168,10 @@ class Block:
         """What the block was told: its declared fields, for readers and tables."""
         return {name: getattr(self, name) for name in fields_of(type(self))}
 
+    def special(self) -> Iterator[tuple[str, str]]:
+        """What sets it apart from an ordinary block of its sort: (the field's short name for it, a sentence)."""
+        yield from ()
+
     def shape(self, axes: str) -> tuple[Number, ...]:
         """Sizes of a weight's or a state's axes."""
         sizes: Sizes = self.sizes()
@@ -244,10 +248,16 @@ class Layer:
         return ", ".join((self.kind, *self.spans))
 
     def facts(self) -> dict[str, Any]:
-        """What the layer's blocks were told, the mixer's word first, and the window of its cache (None: all tokens)."""
+        """What the layer's blocks were told, the mixer's word first; the window is None where it sees all tokens."""
         told = {name: value for _, block in reversed([*self.blocks()]) for name, value in block.facts().items()}
-        windows = [s.window for _, block in self.blocks() for s in block.rows.states.values() if s.window is not None]
-        return told | {"window": windows[0] if windows else None}
+        return {"window": None} | told
+
+    @property
+    def reach(self) -> str:
+        """How far back it remembers: global | local | recurrent (a state that does not grow)."""
+        if any(state.part == "recurrent" for _, block in self.blocks() for state in block.rows.states.values()):
+            return "recurrent"
+        return "global" if self.facts()["window"] is None else "local"
 
     def blocks(self) -> Iterator[tuple[str, Block]]:
         """(path, block) of one layer, in the order in which they run."""
@@ -347,6 +357,10 @@ class ModelSpec:
     def kinds(self) -> list[str]:
         """The kind of each layer of the decoder, in order. Needs a plain n_layers."""
         return [layer.kind for layer in self.decoder.in_order()]
+
+    def layer(self, kind: str) -> Layer:
+        """The decoder's layers of one kind (the first of them, where spans make them differ)."""
+        return next(layer for layer in self.decoder.layers if layer.kind == kind)
 
     def admit(self, work: Workload) -> None:
         """Raises SpecError for plain numbers that this model cannot be given."""

@@ -58,6 +58,9 @@ class AltUp(Block):
         yield self.streams >= 2, lambda: f"streams ({self.streams}) must be 2 or more; leave altup away for one"
         yield self.active <= self.streams, lambda: f"active ({self.active}) must be one of the {self.streams} streams"
 
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield "AltUp", f"{self.streams} residual streams; a layer runs on one, and predicts and corrects the others"
+
 
 @dataclass(frozen=True)
 class AltUpSplit(AltUp):
@@ -65,6 +68,9 @@ class AltUpSplit(AltUp):
 
     def weights(self) -> Iterator[Weight]:
         yield Weight("project", "ZID", role="project")
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield from ()
 
     def ops(self) -> Iterator[Op]:
         yield matmul("x BTD, w.project ZID -> p ZBTI")
@@ -77,6 +83,9 @@ class AltUpMerge(AltUp):
 
     def weights(self) -> Iterator[Weight]:
         yield Weight("project", "ZID", role="project")
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield from ()
 
     def ops(self) -> Iterator[Op]:
         yield matmul("p ZBTD, w.project ZID -> p ZBTI")

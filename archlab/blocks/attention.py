@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number, divides, floor_div, minimum
-from archlab.blocks.masks import block_pairs, causal_pairs, keys_seen, two_sided_pairs
+from archlab.blocks.masks import causal_pairs, image_pairs, keys_seen, prefix_pairs, two_sided_pairs
 from archlab.rows import Op, State, Weight, append, matmul, vector
 from archlab.spec import Block, Frame, Rule, Workload, choice, flag, multiple_of, real, size
 
@@ -28,6 +28,7 @@ class Attention(Block):
     norm_plus_one: bool = field(kw_only=True, default=True)
     d_source: Number = field(kw_only=True, default=None)
     image_tokens: Number = field(kw_only=True, default=0)
+    side: Number = field(kw_only=True, default=None)
     n_heads: Number = size("query heads")
     n_kv_heads: Number = size("key/value heads: 1 is MQA, n_heads is MHA, between is GQA")
     head_dim: Number = size("width of a head, free of d_model")
@@ -47,7 +48,7 @@ class Attention(Block):
     image_blocks: bool = flag("the tokens of one image all see each other", False)
     window: Number | None = size("tokens that a token sees, itself and those before it; null sees all", None, none=True)
     ahead: Number | None = size(
-        "with mask: bidirectional and a window, tokens seen after itself; null is window - 1", None, none=True
+        "with mask: bidirectional and a window, tokens seen after itself; null is window - 1", None, none=True, least=0
     )
     source: str = choice("merged: attends to the encoder's output too, in one softmax (T5Gemma 2)",
                          ("none", "merged"), "none")  # fmt: skip
@@ -57,6 +58,10 @@ class Attention(Block):
     rope_spread: str = choice(
         "turned: RoPE as if the head ended with the turned share; head: the whole head's frequencies, the slower still",
         ("turned", "head"), "turned",
+    )  # fmt: skip
+    rope_axes: int = size(
+        "2 in a vision tower: the column of a patch turns the first half of a head, its row the second (Gemma 4)",
+        1, most=2,
     )  # fmt: skip
 
     @property
@@ -71,14 +76,13 @@ class Attention(Block):
         new, context, window = work.new, work.context, self.window
         letters = super().bind(work) | {"E": work.source, "Q": work.new_source, "TE": new * work.source}
         if not self.causal:
-            ahead = self.ahead if self.ahead is not None or window is None else window - 1
             behind = None if window is None else window - 1
-            return letters | {"U": new, "TU": two_sided_pairs(new, behind, ahead)}
+            return letters | {"U": new, "TU": two_sided_pairs(new, behind, self.looks_ahead)}
         pairs = causal_pairs(new, context, window)
         if self.mask == "prefix":
-            pairs = pairs + block_pairs(work.new_prefix)
+            pairs = pairs + prefix_pairs(work.new_prefix, window)
         if self.image_blocks:
-            pairs = pairs + work.new_images * block_pairs(self.image_tokens)
+            pairs = pairs + work.new_images * image_pairs(self.image_tokens)
         written = new if window is None else minimum(new, window)
         return letters | {"U": keys_seen(new, context, window), "TU": pairs, "A": written}
 
@@ -139,7 +143,9 @@ class Attention(Block):
 
     def _keys_and_values(self) -> Iterator[Op]:
         yield matmul("x BTD, w.k KHD -> k BTKH")
-        if not self.k_is_v:
+        if self.k_is_v:
+            yield vector("k BTKH -> v BTKH", per=0)
+        else:
             yield matmul("x BTD, w.v KHD -> v BTKH")
         if self.bias == "all":
             yield vector("k BTKH, w.k_bias KH -> k BTKH")
@@ -167,8 +173,12 @@ class Attention(Block):
         yield multiple_of("n_heads", self.n_heads, "n_kv_heads", self.n_kv_heads)
         if self.rope_theta is not None:
             yield (
-                divides(2, self.head_dim),
-                lambda: f"head_dim ({self.head_dim}) must be even, since RoPE rotates pairs",
+                divides(2 * self.rope_axes, self.head_dim),
+                lambda: (
+                    f"head_dim ({self.head_dim}) must be even, since RoPE rotates pairs"
+                    if self.rope_axes == 1
+                    else f"head_dim ({self.head_dim}) must be a multiple of 4, since each axis rotates pairs"
+                ),
             )
         yield (
             (self.rope_fraction > 0) & (self.rope_fraction <= 1),
@@ -195,10 +205,45 @@ class Attention(Block):
             (self.k_is_v and self.bias == "all", "k_is_v: true has no v projection to give a bias (bias: all)"),
             (self.ahead is not None and (self.causal or self.window is None),
              "ahead needs mask: bidirectional and a window"),
-            (self.image_blocks and not self.causal, "image_blocks: true changes nothing in a bidirectional mask"),
+            (self.image_blocks and self.mask != "causal",
+             f"image_blocks: true goes with mask: causal; in one that is {self.mask} images see themselves already"),
             (self.image_blocks and not self.image_tokens, "image_blocks: true needs a vision section"),
+            (self.rope_axes == 2 and self.side is None, "rope_axes: 2 needs rows and columns: it goes in a vision tower"),
+            (self.rope_axes == 2 and (self.rope_fraction != 1 or self.rope_spread != "turned"),
+             "rope_axes: 2 turns the whole head; drop rope_fraction and rope_spread"),
         ):  # fmt: skip
             yield not wrong, lambda sentence=sentence: sentence
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        if self.kv == "shared":
+            yield "KV sharing", "keep no keys and values: they read those of the last layer of their kind that does"
+        if self.k_is_v:
+            yield "K = V", "values are the keys before their norm: there is no v projection"
+        if self.source == "merged":
+            yield "merged attention", "one softmax over the tokens so far and the encoder's output"
+        if self.mask == "prefix":
+            yield (
+                "prefix mask",
+                "the tokens of a prefix (image and question) all see each other; what follows is causal",
+            )
+        if not self.causal:
+            sides = "" if self.window is None else f", {self.window - 1:,} before and {self.looks_ahead:,} after itself"
+            yield "bidirectional", f"a token sees those before and after it{sides}"
+        if self.image_blocks:
+            yield "image blocks", "the tokens of one image all see each other"
+        if self.rope_theta is not None and self.rope_fraction < 1:
+            part = "the first" if self.rope_spread == "turned" else "the fastest"
+            what = "dimensions of a head" if self.rope_spread == "turned" else "frequencies, the others stand still"
+            yield "partial RoPE", f"positions turn {part} {self.rope_fraction:.0%} of the {what}"
+        if self.rope_theta is not None and self.rope_axes == 2:
+            yield "2-D RoPE", "the column of a patch turns the first half of a head, its row the second"
+        if self.rope_theta is not None and self.rope_factor != 1:
+            yield "interpolated RoPE", f"positions are divided by {self.rope_factor:g}"
+
+    @property
+    def looks_ahead(self) -> Number | None:
+        """Tokens seen after itself in a bidirectional window; None for all."""
+        return self.ahead if self.ahead is not None or self.window is None else self.window - 1
 
     @property
     def scale(self) -> Number:

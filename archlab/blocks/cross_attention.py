@@ -69,3 +69,6 @@ class CrossAttention(Block):
     def scale(self) -> Number:
         """What scores are multiplied by."""
         return (self.head_dim if self.query_scale is None else self.query_scale) ** -0.5
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield "cross-attention", "each layer attends to the encoder's output, whose keys and values it keeps"

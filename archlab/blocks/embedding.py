@@ -18,13 +18,13 @@ TABLE = "embedding.table"
 
 @dataclass(frozen=True)
 class Embedding(Block):
-    """Token ids to the residual stream. `encoder_table` and `encoder_d_model` come from the stack."""
+    """Token ids to the residual stream. `source` is the encoder's own embedding, where there is an encoder."""
 
     part = "embedding"
 
     d_model: Number = field(kw_only=True)
     vocab_size: Number = field(kw_only=True)
-    d_source: Number = field(kw_only=True, default=None)
+    source: Embedding | None = field(kw_only=True, default=None)
     scaled: bool = flag("embeddings are multiplied by sqrt(d_model)", True)
     scale_format: str = choice(
         "number format that sqrt(d_model) is rounded to: that of the weights, or always bf16 (RecurrentGemma)",
@@ -55,16 +55,24 @@ class Embedding(Block):
 
     def rules(self) -> Iterator[Rule]:
         if self.shared:
-            yield self.d_source is not None, lambda: "shared: true needs an encoder section, whose table it takes"
+            yield self.source is not None, lambda: "shared: true needs an encoder section, whose table it takes"
+        for name in ("d_model", "vocab_size", "end_of_image") if self.shared and self.source is not None else ():
+            ours, theirs = getattr(self, name), getattr(self.source, name)
             yield (
-                self.d_source is None or self.d_source == self.d_model,
-                lambda: f"shared: true needs an encoder as wide as the decoder, not {self.d_source} and {self.d_model}",
+                ours == theirs,
+                lambda name=name, ours=ours, theirs=theirs: (
+                    f"shared: true needs one {name} for encoder and decoder, not {theirs} and {ours}"
+                ),
             )
         if self.end_of_image is not None:
             yield (
                 self.end_of_image < self.vocab_size,
                 lambda: f"end_of_image ({self.end_of_image}) must be a token, below vocab_size ({self.vocab_size})",
             )
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        if self.shared:
+            yield "shared table", "encoder, decoder and logits have one token table"
 
 
 @dataclass(frozen=True)

@@ -37,3 +37,6 @@ class Laurel(Block):
         yield matmul("x BTD, w.left JD -> z BTJ")
         yield matmul("z BTJ, w.right DJ -> y BTD")
         yield vector("x BTD, y BTD, w.norm D -> y BTD", per=5)
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield "LAuReL", f"a branch of rank {self.rank} beside the attention"

@@ -26,3 +26,6 @@ class LayerScalar(Block):
 
     def ops(self) -> Iterator[Op]:
         yield vector("x BTD -> x BTD")
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield "layer scalar", "the stream that leaves a layer is multiplied by a number of its own, a buffer"

@@ -34,9 +34,14 @@ def _reach(n: Number, r: Number | None) -> Number:
     return m * n - triangle(m)
 
 
-def block_pairs(length: Number) -> Number:
-    """What tokens that all see each other add to a causal mask, the window notwithstanding: b(b - 1)/2."""
-    return triangle(length) - length
+def image_pairs(tokens: Number) -> Number:
+    """What an image adds to a causal mask, windowed or not: each of its tokens sees those after it, b(b - 1)/2."""
+    return triangle(tokens) - tokens
+
+
+def prefix_pairs(length: Number, window: Number | None = None) -> Number:
+    """What a prefix adds: all p * p pairs, those before the window too, less what the causal mask has of them."""
+    return length * length - causal_pairs(length, length, window)
 
 
 def keys_seen(new: Number, context: Number, window: Number | None = None) -> Number:

@@ -45,16 +45,17 @@ class MLP(Block):
                 yield Weight(f"{name}_bias", axes[0], role=name, use="vector")
 
     def ops(self) -> Iterator[Op]:
-        biased = 1 if self.bias else 0
         if self.gated:
             yield matmul("x BTD, w.gate FD -> g BTF")
             if self.sparsity is not None:
                 yield vector("g BTF -> g BTF", per=7)  # mean, deviation, two subtractions, maximum
         yield matmul("x BTD, w.up FD -> u BTF")
+        for name, made in (("gate", "g"), ("up", "u")) if self.bias and self.gated else (("up", "u"),) * self.bias:
+            yield vector(f"{made} BTF, w.{name}_bias F -> {made} BTF")
         if self.gated:
-            yield vector("g BTF, u BTF -> h BTF", per=9 + 2 * biased)  # tanh GELU is 8 operations, the gate one
+            yield vector("g BTF, u BTF -> h BTF", per=9)  # tanh GELU is 8 operations, the gate one
         else:
-            yield vector("u BTF -> h BTF", per=8 + biased)
+            yield vector("u BTF -> h BTF", per=8)
         yield matmul("h BTF, w.down DF -> y BTD")
         if self.bias:
             yield vector("y BTD, w.down_bias D -> y BTD")
@@ -63,3 +64,12 @@ class MLP(Block):
         if self.sparsity is not None:
             yield self.sparsity < 1, lambda: f"sparsity ({self.sparsity}) is a share, below 1"
             yield self.gated, lambda: "sparsity needs a gate (gated: true)"
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        if self.sparsity is not None:
+            yield (
+                "activation sparsity",
+                f"all but the largest {1 - self.sparsity:.0%} of the MLP's gate are set to zero",
+            )
+        if self.d_ff_factor != 1:
+            yield "wider MLP", f"an MLP {self.d_ff_factor} times as wide, d_ff {self.d_ff * self.d_ff_factor:,}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from archlab.algebra import Number
 from archlab.blocks.mlp import ACTIVATIONS
-from archlab.rows import Op, Weight, matmul, vector
+from archlab.rows import Op, Weight, lookup, matmul, vector
 from archlab.spec import Block, Rule, choice, size
 
 
@@ -46,16 +46,24 @@ class MoE(Block):
     def ops(self) -> Iterator[Op]:
         yield vector("x BTD, w.router_scale D -> z BTD", per=5)
         yield matmul("z BTD, w.router XD -> r BTX")
-        yield vector("r BTX, w.expert_scale X -> r BTX", per=4)
+        yield vector("r BTX -> r BTX", per=4)
+        yield lookup("r BTX, w.expert_scale X -> s BTY")
+        yield vector("s BTY -> s BTY", per=3)
         yield vector("x BTD, w.norm D -> x BTD", per=4)
         yield matmul("x BTD, w.gate YFD -> g BTYF")
         yield matmul("x BTD, w.up YFD -> u BTYF")
         yield vector("g BTYF, u BTYF -> h BTYF", per=9)
         yield matmul("h BTYF, w.down YDF -> y BTYD")
-        yield vector("y BTYD, r BTY -> y BTYD", per=2)
+        yield vector("y BTYD, s BTY -> z BTD", per=2)
 
     def rules(self) -> Iterator[Rule]:
         yield (
             self.top_k <= self.experts,
             lambda: f"top_k ({self.top_k}) must not exceed experts ({self.experts})",
+        )
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield (
+            "mixture of experts",
+            f"beside the dense MLP {self.experts} experts of d_ff {self.d_ff:,}, of which a token goes to {self.top_k}",
         )

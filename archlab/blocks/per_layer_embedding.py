@@ -45,6 +45,11 @@ class PerLayerEmbedding(Block):
             yield lookup("ids BT, w.table ZLP -> t BTLP")
             yield vector("t BTLP, p BTLP -> p BTLP", per=3)
 
+    def special(self) -> Iterator[tuple[str, str]]:
+        where = ", which may stay in the host's memory" if self.on_host else ""
+        table = "" if self.table_rows is None else f", part of it from a table of {self.table_rows:,} rows{where}"
+        yield "per-layer embeddings", f"each layer gets a vector of {self.width} for each token{table}"
+
 
 @dataclass(frozen=True)
 class PerLayerInput(PerLayerEmbedding):
@@ -60,3 +65,6 @@ class PerLayerInput(PerLayerEmbedding):
         yield vector("g BTP, p BTP -> g BTP", per=9)
         yield matmul("g BTP, w.project DP -> y BTD")
         yield vector("y BTD, w.norm D -> y BTD", per=4)
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield from ()

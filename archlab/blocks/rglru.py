@@ -68,3 +68,6 @@ class RGLRU(Block):
     def rules(self) -> Iterator[Rule]:
         yield multiple_of("width", self.width, "n_heads", self.n_heads)
         yield self.conv >= 2, lambda: f"conv ({self.conv}) must be 2 or more: the token itself and one before it"
+
+    def special(self) -> Iterator[tuple[str, str]]:
+        yield "RG-LRU", f"a recurrence of width {self.width:,}, whose state does not grow with the context"

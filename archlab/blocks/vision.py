@@ -1,7 +1,11 @@
 """The two ends of a vision tower: pixels to patches, and patches to tokens of the decoder.
 
-Between them stand layers of ordinary blocks. SigLIP (PaliGemma, Gemma 3): learned positions, LayerNorm, biases, a
-plain MLP. Gemma 4: positions from a table for each of the two axes, RMSNorm, a gated MLP.
+Between them stand layers of ordinary blocks. SigLIP (PaliGemma, Gemma 3, T5Gemma 2): learned positions, LayerNorm,
+biases, a plain MLP. Gemma 4: positions from a table for each of the two axes and RoPE along both, RMSNorm, a gated MLP.
+Checked against transformers 5.23.0.
+
+Images are squares of one size. Gemma 4 takes any shape of at most 280 tokens; its presets have 768 pixels, which patches
+of 16 and pooling by 3 make the 256 tokens of a square.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ class Patches(Block):
     positions: Number | None = size(
         "rows of a position table for each axis, summed; null for one table with a row a patch", None, none=True
     )
+    stretch: bool = flag("pixels come as 0 to 1 and are stretched to -1 to 1 here (Gemma 4); else as -1 to 1", False)
 
     @property
     def side(self) -> Number:
@@ -44,12 +49,25 @@ class Patches(Block):
         yield Weight("position", "ZD" if self.positions is None else "AZD", role="position", use="lookup")
 
     def ops(self) -> Iterator[Op]:
+        if self.stretch:
+            yield vector("pixels BTCIO -> pixels BTCIO", per=2)
         yield matmul("pixels BTCIO, w.patch DCIO -> x BTD")
-        yield lookup("ids T, w.position ZD -> p TD")
-        yield vector("x BTD, p TD -> x BTD", per=2 if self.bias else 1)
+        if self.bias:
+            yield vector("x BTD, w.patch_bias D -> x BTD")
+        if self.positions is None:
+            yield lookup("ids T, w.position ZD -> p TD")
+            yield vector("x BTD, p TD -> x BTD")
+        else:
+            yield lookup("ids AT, w.position AZD -> p ATD")
+            yield vector("x BTD, p ATD -> x BTD")
 
     def rules(self) -> Iterator[Rule]:
         yield multiple_of("image_size", self.image_size, "patch_size", self.patch_size)
+        if self.positions is not None:
+            yield (
+                self.side <= self.positions,
+                lambda: f"positions ({self.positions}) must be at least the {self.side} patches along a side",
+            )
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,10 @@ class Projector(Block):
         "RMSNorm after pooling: none, with a gain, or without (plain)", ("none", "gain", "plain"), "none"
     )
     bias: bool = flag("the projection adds a bias", False)
+    scaled: bool = flag("pooled patches are multiplied by sqrt(d_model) (Gemma 4)", False)
+    standardize: bool = flag(
+        "pooled patches less a bias, times a scale, both of them buffers (Gemma 4 26B, 31B)", False
+    )
 
     @property
     def tokens(self) -> Number:
@@ -77,9 +99,12 @@ class Projector(Block):
         return along * along
 
     def sizes(self) -> dict[str, Number]:
-        return {"D": self.d_model, "O": self.d_out, "U": self.tokens}
+        return {"D": self.d_model, "O": self.d_out, "U": self.tokens, "P": self.pool * self.pool}
 
     def weights(self) -> Iterator[Weight]:
+        if self.standardize:
+            for name in ("std_bias", "std_scale"):
+                yield Weight(name, "D", role="norm", use="vector", trainable=False)
         if self.norm == "gain":
             yield Weight("gain", "D", role="norm", use="vector")
         yield Weight("project", "OD", role="project")
@@ -87,11 +112,18 @@ class Projector(Block):
             yield Weight("project_bias", "O", role="project", use="vector")
 
     def ops(self) -> Iterator[Op]:
-        if self.pool != 1:
-            yield vector("x BTD -> x BTD")
-        if self.norm != "none":
-            yield vector("x BUD -> x BUD", per=4)
-        yield matmul("x BUD, w.project OD -> y BUO")
+        yield vector("x BUPD -> v BUD")
+        if self.scaled:
+            yield vector("v BUD -> v BUD")
+        if self.standardize:
+            yield vector("v BUD, w.std_bias D, w.std_scale D -> v BUD", per=2)
+        if self.norm == "gain":
+            yield vector("v BUD, w.gain D -> v BUD", per=4)
+        elif self.norm == "plain":
+            yield vector("v BUD -> v BUD", per=3)
+        yield matmul("v BUD, w.project OD -> y BUO")
+        if self.bias:
+            yield vector("y BUO, w.project_bias O -> y BUO")
 
     def rules(self) -> Iterator[Rule]:
         yield multiple_of("patches along a side", self.side, "pool", self.pool)
@@ -103,7 +135,7 @@ class Counted(Block):
 
     part = "vision"
 
-    parameters: Number = size("parameters of the tower")
+    parameters: Number | None = size("parameters of the tower; null where all of it is a projector", None, none=True)
     projector: Number = size("parameters of what joins it to the decoder")
     tokens: Number = size("tokens of the sequence that one image (or clip) becomes, at most")
     what: str = text("what the tower is")
@@ -112,7 +144,8 @@ class Counted(Block):
         return {"Z": self.parameters}
 
     def weights(self) -> Iterator[Weight]:
-        yield Weight("tower", "Z", role="tower", use="counted")
+        if self.parameters is not None:
+            yield Weight("tower", "Z", role="tower", use="counted")
 
 
 @dataclass(frozen=True)

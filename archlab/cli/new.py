@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 from archlab import yamlfile
-from archlab.blocks import SECTIONS
+from archlab.blocks import OPTIONAL
 from archlab.errors import SpecError
-from archlab.schema import expand_pattern
-from archlab.spec import ModelSpec, fields_of
+from archlab.schema import SPANS, STACKS, kinds, node
+from archlab.spec import ModelSpec
+
+REQUIRED = ("attention", "mlp", "norm", "embedding", "head")
+"""Sections that are written with their defaults, absent or not."""
 
 
 def template(name: str, spec: ModelSpec) -> str:
@@ -19,11 +22,13 @@ def template(name: str, spec: ModelSpec) -> str:
     data = {**spec.data, "name": name, "source": f"started from {spec.name}"}
     data.pop("notes", None)
     lines = [f"# A model for archlab: {name}. Try: archlab describe {name}.yaml", ""]
-    for key, field in fields_of(ModelSpec).items():
-        if key in data:
-            lines += [_line(key, data[key], field.metadata["doc"])]
-    for section in [*SECTIONS, *dict.fromkeys(expand_pattern(data["pattern"]))]:
-        lines += ["", *_section(section, data.get(section, {}))]
+    top = node(data, ())
+    lines += [_line(key, data[key], f.metadata["doc"]) for key, f in top.fields.items() if key in data]
+    written = [s for s in top.sections if s in REQUIRED or s in kinds(data) or data.get(s) is not None]
+    for section in written:
+        lines += ["", *_section(data, (section,), data.get(section) or {})]
+    absent = [section for section in (*OPTIONAL, SPANS, *STACKS) if section not in written]
+    lines += ["", f"# Sections that a model may have besides: {', '.join(absent)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -36,18 +41,21 @@ def write_template(path: Path, text: str) -> None:
         raise SpecError(f"{path} exists; choose another name or move it away") from None
 
 
-def _section(name: str, entry: Mapping[str, Any]) -> list[str]:
-    kind = name not in SECTIONS
-    head = f"{name}:" + (f"   # what the {name} layers change" if kind else "")
-    lines = [head if entry or not kind else f"# {head}"]
-    for key, field in fields_of(SECTIONS.get(name, SECTIONS["attention"])).items():
+def _section(data: Mapping[str, Any], path: tuple[str, ...], entry: Mapping[str, Any]) -> Iterator[str]:
+    place, name, deep = node(data, path), path[-1], len(path) - 1
+    indent = "  " * deep
+    kind = name in kinds(data)
+    told = [key for key in entry if key in place.fields]
+    below = [key for key in entry if key not in place.fields]
+    head = f"{indent}{name}:" + (f"   # what the {name} layers change" if kind else "")
+    yield head if told or below else f"{indent}# {name}:" if kind else f"{indent}{name}: {{}}"
+    for key, field in place.fields.items():
         if key in entry:
-            lines.append(_line(f"  {key}", entry[key], field.metadata["doc"]))
-        elif not kind and field.default is not MISSING:
-            lines.append(_line(f"  # {key}", field.default, f"(default) {field.metadata['doc']}"))
-    if not kind and not entry:
-        lines[0] = f"{name}: {{}}"
-    return lines
+            yield _line(f"{indent}  {key}", entry[key], field.metadata["doc"])
+        elif not kind and deep == 0 and field.default is not MISSING and name in REQUIRED:
+            yield _line(f"{indent}  # {key}", field.default, f"(default) {field.metadata['doc']}")
+    for key in below:
+        yield from _section(data, (*path, key), entry[key])
 
 
 def _line(key: str, value: Any, doc: str) -> str:

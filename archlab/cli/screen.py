@@ -84,12 +84,14 @@ def html_file(out: Path) -> Path:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Columns two spaces apart, those in `left` left-aligned, numbers right; no box."""
+    """Columns two spaces apart (one, where 80 columns would not do), those in `left` left-aligned, numbers right."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= 80 else " "
 
     def line(row: Sequence[str]) -> str:
         cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        return "  ".join(cells).rstrip()
+        return gap.join(cells).rstrip()
 
     return "\n".join([dim(line(head)), *map(line, rows)])
 

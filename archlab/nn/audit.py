@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archlab.analyzers.flops import flops
 from archlab.analyzers.kv_cache import kv_cache
-from archlab.analyzers.params import params
+from archlab.analyzers.params import stored
 from archlab.ledger import ledger
 from archlab.nn.build import build
 from archlab.nn.cache import Cache
@@ -28,10 +28,11 @@ from archlab.nn.decoder import Decoder
 from archlab.spec import ModelSpec, Workload
 
 HARMLESS = {
-    "abs", "add", "add_", "amax", "clone", "cos", "div", "div_", "embedding", "exp", "gelu", "index_copy_",
-    "index_select", "le", "lift_fresh", "lt", "mean", "mul", "mul_", "ne", "neg", "new_full", "ones", "pow",
-    "reciprocal", "relu", "remainder", "rsqrt", "rsub", "sigmoid", "silu", "sin", "softmax", "sqrt", "square",
-    "sub", "sum", "tanh", "unflatten", "where", "zeros",
+    "abs", "add", "add_", "amax", "bitwise_and", "bitwise_or", "clamp_min", "clone", "cos", "div", "div_",
+    "embedding", "exp", "gelu", "index_copy_", "index_select", "le", "lift_fresh", "lt", "mean", "mul", "mul_",
+    "ne", "neg", "new_full", "ones", "ones_like", "pow", "reciprocal", "relu", "remainder", "rsqrt", "rsub",
+    "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt", "square", "sub", "sum", "tanh", "topk", "unflatten",
+    "unfold", "where", "zeros",
 }  # fmt: skip
 """What fvcore may leave uncounted: elementwise work, reductions and moves. Anything else might hold matrix products."""
 
@@ -74,37 +75,58 @@ class Audit:
 def audit(spec: ModelSpec, context: int | None = None, batch: int = 1) -> Audit:
     """Checks parameters, cache bytes, and FLOPs of a prefill of `context` tokens and of a decode step that ends there.
 
-    The context is by default twice the widest window, so that the windows cut. Raises ArchlabError.
+    The context is by default twice the widest window, so that the windows cut. An encoder reads a source of as many
+    tokens, a tower that can be run one image. Raises ArchlabError.
     """
     context = telling_context(spec) if context is None else context
-    prefill = Workload(batch, new=context)
+    prefill = telling_work(spec, batch, context)
+    spec.admit(prefill)
     model = build(spec, device="meta", dtype=torch.bfloat16)
     checks = [*_parameters(model), *_cache_bytes(model, prefill)]
-    for title, work in ((f"prefill of {context}", prefill), (f"decode step at {context}", prefill.decode())):
+    steps = [(f"prefill of {context}", prefill)]
+    steps += [(f"decode step at {context}", prefill.decode())] if spec.decodes else []
+    for title, work in steps:
         checks += _flops(model, work, title)
     return Audit(spec.name, context, batch, tuple(checks))
 
 
+def telling_work(spec: ModelSpec, batch: int, context: int) -> Workload:
+    """A prefill that runs every stack that can be run."""
+    seen = spec.vision is not None and not spec.vision.counted
+    return Workload(batch, new=context, source=context if spec.encoder else 0, images=1 if seen else 0)
+
+
 def telling_context(spec: ModelSpec) -> int:
-    """Twice the widest window (2048 without windows), cut at the trained context."""
-    windows = [s.window for entry in ledger(spec).entries for s in entry.rows.states.values() if s.window is not None]
-    return min(spec.context, 2 * max(windows, default=1024))
+    """Twice the widest window (2048 without windows) and room for an image, cut at the trained context."""
+    windows = [layer.facts()["window"] for layer in spec.decoder.layers]
+    room = spec.vision.tokens if spec.vision is not None else 0
+    return min(spec.context, max(2 * max((w for w in windows if w is not None), default=1024), room))
 
 
 def _parameters(model: Decoder) -> Iterator[Check]:
-    counted, found = params(model.spec), parts_of(model)
-    yield Check("parameters", counted.total, sum(p.numel() for p in model.parameters()), "nn.Module")
-    for part in dict.fromkeys((*counted.by_part, *found)):
-        yield Check(f"parameters, {part}", counted.by_part.get(part, 0), found[part], "nn.Module")
+    counted, found = parts_of_rows(model.spec), parts_of(model)
+    yield Check("parameters", counted.total(), sum(p.numel() for p in model.parameters()), "nn.Module")
+    for part in dict.fromkeys((*counted, *found)):
+        yield Check(f"parameters, {part}", counted[part], found[part], "nn.Module")
+
+
+def parts_of_rows(spec: ModelSpec) -> Counter[str]:
+    """Parameters by part, without towers that are counted and not built."""
+    parts: Counter[str] = Counter()
+    for entry, weight, count in stored(ledger(spec)):
+        parts[entry.part_of(weight)] += 0 if weight.use == "counted" else count
+    return +parts
 
 
 def parts_of(model: nn.Module) -> Counter[str]:
     """Parameters that the module holds, by the part that their row says; a shared one counts where it first stands."""
-    parts = {
-        f"{path}.{weight.name}": weight.part or module.block.part
-        for path, module in declared(model).items()
-        for weight in module.block.weights()
-    }
+    towers = {stack.prefix: stack.part for stack in model.spec.stacks if stack.part is not None}
+    parts = {}
+    for path, module in declared(model).items():
+        tower = next((part for prefix, part in towers.items() if path.startswith(prefix)), None)
+        for weight in module.block.weights():
+            own = module.block.part if tower and module.block.own_part else weight.part or module.block.part
+            parts[f"{path}.{weight.name}"] = tower if tower and not module.block.own_part else own
     found: Counter[str] = Counter()
     for path, parameter in model.named_parameters():
         found[parts.get(path, "undeclared")] += parameter.numel()
@@ -112,8 +134,8 @@ def parts_of(model: nn.Module) -> Counter[str]:
 
 
 def _cache_bytes(model: Decoder, work: Workload) -> Iterator[Check]:
-    cache = model.init_cache(work.batch, work.context)
-    counted = kv_cache(model.spec, work.context, work.batch, "bf16").total
+    cache = model.init_cache(work.batch, work.context, source=work.source)
+    counted = kv_cache(model.spec, work.context, work.batch, "bf16", source=work.source).total
     yield Check(f"cache bytes, bf16, {work.context} tokens", counted, cache.nbytes, "nn.Module")
 
 
@@ -131,33 +153,52 @@ class Run(nn.Module):
 
     def __init__(self, model: Decoder, work: Workload) -> None:
         super().__init__()
-        self.model, self.logits = model, work.logits
+        self.model, self.logits, self.inputs = model, work.logits, inputs_of(model, work)
         self.cache: Cache | None = None
         if work.new < work.context:
-            self.cache = model.init_cache(work.batch, work.context)
+            self.cache = model.init_cache(work.batch, work.context, source=work.source)
             self.cache.position = work.context - work.new  # as if these had gone by: on meta nothing is read
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.model(ids, self.cache, self.logits)
+    def forward(self, *tensors: Tensor) -> Tensor:
+        given = {"ids": None} | dict(zip(self.inputs, tensors, strict=True))
+        return self.model(cache=self.cache, logits=self.logits, **given)
 
 
-def _ids(model: Decoder, work: Workload) -> Tensor:
-    return torch.zeros(work.batch, work.new, dtype=torch.long, device=next(model.parameters()).device)
+def inputs_of(model: Decoder, work: Workload) -> dict[str, Tensor]:
+    """What a forward pass of the workload is given: ids, and pixels where images are new.
+
+    With an encoder `ids` is the source, where it is new, and the tokens are `decoder_ids`.
+    """
+    device = next(model.parameters()).device
+
+    def tokens(length: int) -> Tensor:
+        return torch.zeros(work.batch, length, dtype=torch.long, device=device)
+
+    found = {"ids": tokens(work.new)}
+    if model.spec.encoder is not None:
+        found = {"ids": tokens(work.new_source)} if work.new_source else {}
+        found["decoder_ids"] = tokens(work.new)
+    if work.new_images:
+        side = model.vision.patches.block.image_size
+        found["pixels"] = torch.zeros(work.batch * work.new_images, 3, side, side, device=device)
+    return found
 
 
 def traced_flops(model: Decoder, work: Workload) -> int:
     """FLOPs by torch's FlopCounterMode; with work.train, of the backward pass too."""
+    run = Run(model, work)
     with torch.set_grad_enabled(work.train), FlopCounterMode(display=False) as counter:
-        logits = Run(model, work)(_ids(model, work))
+        made = run(*run.inputs.values())
         if work.train:
-            logits.sum().backward()
+            made.sum().backward()
     return counter.get_total_flops()
 
 
 @torch.no_grad()
 def traced_macs(model: Decoder, work: Workload) -> tuple[int, Counter[str]]:
     """Multiply-adds by fvcore, and the operations without a formula that might hold more of them."""
-    analysis = FlopCountAnalysis(Run(model, work), _ids(model, work))
+    run = Run(model, work)
+    analysis = FlopCountAnalysis(run, tuple(run.inputs.values()))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     macs = analysis.total()
     uncounted = {op: n for op, n in analysis.unsupported_ops().items() if op.removeprefix("aten::") not in HARMLESS}

@@ -17,8 +17,10 @@ from archlab.nn.embedding import Embedding, Head
 from archlab.nn.laurel import Laurel
 from archlab.nn.layer_scalar import LayerScalar
 from archlab.nn.mlp import MLP
+from archlab.nn.moe import MoE
 from archlab.nn.norm import LayerNorm, RMSNorm
 from archlab.nn.per_layer_embedding import PerLayerEmbedding, PerLayerInput
+from archlab.nn.rglru import RGLRU
 from archlab.spec import Block, ModelSpec
 
 MODULES: dict[type[Block], type[Declared]] = {
@@ -33,8 +35,10 @@ MODULES: dict[type[Block], type[Declared]] = {
     blocks.LayerScalar: LayerScalar,
     blocks.Laurel: Laurel,
     blocks.MLP: MLP,
+    blocks.MoE: MoE,
     blocks.PerLayerEmbedding: PerLayerEmbedding,
     blocks.PerLayerInput: PerLayerInput,
+    blocks.RGLRU: RGLRU,
     blocks.RMSNorm: RMSNorm,
 }
 """Block -> its module."""

@@ -33,7 +33,7 @@ class Declared(nn.Module):
                 self._store(weight, torch.empty(block.shape(weight.axes), device=device, dtype=dtype))
         self.block = block
 
-    def initial(self, weight: Weight) -> float:
+    def initial(self, weight: Weight) -> float | Tensor:
         """What an elementwise weight starts as: a bias as 0, a gain as the identity."""
         return 0.0 if weight.name.endswith("bias") else 1 - self.gain_offset
 
@@ -82,7 +82,7 @@ def initialise(model: nn.Module, seed: int) -> None:
             if weight.use in ABSENT or weight.tied is not None:
                 continue
             if weight.use == "vector":
-                getattr(module, weight.name).fill_(module.initial(weight))
+                getattr(module, weight.name).copy_(torch.as_tensor(module.initial(weight)))
             else:
                 getattr(module, weight.name).normal_(std=fan_in(module.block, weight) ** -0.5, generator=generator)
 

@@ -24,6 +24,9 @@ CHROME: dict[str, Pair] = {
 PARTS: dict[str, Pair] = {
     "embedding": ("#8C96A8", "#7d889b"), "attention": ("#2563B8", "#5C97EA"), "mlp": ("#F0A23A", "#EFA644"),
     "norm": ("#3f4652", "#d5dae3"), "head": ("#9A4F96", "#C98AC6"),
+    "per_layer": ("#178A9E", "#5FC3D6"), "cross_attention": ("#7B9FD4", "#A9C6F2"), "moe": ("#B0442F", "#E8917F"),
+    "altup": ("#5C8A38", "#9BCB76"), "laurel": ("#9AA23C", "#CBD27F"), "vision": ("#6A59B2", "#A99CEA"),
+    "audio": ("#BF5F91", "#EBA0C8"), "projector": ("#7C6C5A", "#B9AA97"), "source": ("#7A9ED3", "#A8C5F1"),
 }  # fmt: skip
 KINDS: dict[str, Pair] = {
     "global": ("#2664B9", "#5D98EB"), "local": ("#F1A33B", "#F0A745"), "recurrent": ("#2E8B62", "#5CC596"),

@@ -31,7 +31,9 @@ def _differences(cast: Cast) -> Section | None:
     notes = ["A bar runs from zero to the largest of its column. Select a heading to sort.", *_beyond(table)]
     title = "All points" if cast.run.is_study else "All models"
     card = Card(title, (CALCULATED,), table=table, raw=True, notes=tuple(notes))
-    return _section("differences", "What differs", _question(cast), card)
+    said = cast.run.meta.get("special") or {}
+    apart = Card("What sets them apart", facts=tuple((name, text, False) for name, text in said.items()))
+    return _section("differences", "What differs", _question(cast), card, apart if said else None)
 
 
 def _beyond(table: Table) -> list[str]:

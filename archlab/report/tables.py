@@ -80,7 +80,8 @@ def _model_shape(cast: Cast) -> list[Made]:
 def _layers(row: Record) -> str | None:
     if row.get("layers_global") is None:
         return words.axis_value(row["n_layers"]) if row.get("n_layers") else None
-    return f"{row.get('layers_local') or 0} + {row['layers_global']}"
+    recurrent = f"{row['layers_recurrent']} recurrent + " if row.get("layers_recurrent") else ""
+    return f"{recurrent}{row.get('layers_local') or 0} + {row['layers_global']}"
 
 
 def _heads(row: Record) -> str | None:

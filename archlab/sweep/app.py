@@ -26,6 +26,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from archlab.analyzers.special import short
 from archlab.config import named
 from archlab.errors import ArchlabError
 from archlab.paths import data_dir
@@ -169,6 +170,7 @@ def _run_facts(command: Command, blocks: list[Block]) -> dict[str, Any]:
         "workloads": {block.workload: asdict(block.serving) for block in blocks},
         "precisions": {block.precision.name: precision_facts(block.precision) for block in blocks},
         "formulas": formulas({block.base: block.spec for block in blocks}),
+        "special": {block.base: words for block in blocks if (words := ", ".join(short(block.spec)))},
         "assumptions": [*ASSUMPTIONS, *_held(first)],
     }
 

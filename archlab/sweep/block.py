@@ -96,8 +96,9 @@ def _label(name: str, group: str, config: Mapping[str, Any]) -> str:
 
 
 def _at(data: Mapping[str, Any], key: str) -> Any:
-    section, _, name = key.partition(".")
-    return data[section][name] if name else data[section]
+    for name in key.split("."):
+        data = data[name]
+    return data
 
 
 def run_block(block: Block, folder: Path) -> Path:

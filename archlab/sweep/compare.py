@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from archlab.analyzers.special import short
 from archlab.config import load_precision, load_serving, load_workload
 from archlab.hardware import load_hardware
 from archlab.spec import ModelSpec
@@ -74,6 +75,7 @@ def write_models(
         "workloads": {name: asdict(load_serving(name)) for name in workloads},
         "precisions": {precision: precision_facts(load_precision(precision))},
         "formulas": formulas({s.name: s for s in specs}),
+        "special": {s.name: words for s in specs if (words := ", ".join(short(s)))},
         "assumptions": list(ASSUMPTIONS),
         "provenance": provenance(shlex.join(["archlab", *words]), started, config),
     }

@@ -23,6 +23,7 @@ from archlab.assemble import resolve, rules
 from archlab.config import load_precision
 from archlab.errors import ArchlabError, SpecError, nearest
 from archlab.hardware import Hardware, load_hardware
+from archlab.ledger import ledger
 from archlab.schema import field_type, known_keys, override
 from archlab.spec import ModelSpec, Precision, Workload
 from archlab.sweep.hold import Budget, budget, hold_budget
@@ -31,7 +32,7 @@ from archlab.units import tokens
 if TYPE_CHECKING:
     import pandas
 
-WORKLOAD_KEYS = ("workload.context", "workload.batch")
+WORKLOAD_KEYS = ("workload.context", "workload.batch", "workload.source", "workload.images", "workload.prefix")
 EXACT = 2.0**53
 
 
@@ -134,7 +135,7 @@ def evaluate(
     precision = load_precision(precision)
     if device is not None:
         device.flops_per_s(precision.compute)  # raises where the device lacks the format
-    walked = [i for i, axis in enumerate(axes) if not axis.numeric]
+    walked = [i for i, axis in enumerate(axes) if not axis.numeric or _is_structure(spec, axis)]
     if hold is not None and any("mlp.d_ff" in axis.values for axis in axes):
         raise SpecError("hold rescales mlp.d_ff, so d_ff cannot be an axis too; drop one of them")
     parts: dict[tuple[int, ...], tuple[dict[str, Number], Any]] = {}
@@ -200,6 +201,16 @@ def axis_values(key: str, values: Any, linked: bool = False) -> list[Any]:
     return found
 
 
+def _is_structure(spec: ModelSpec, axis: Axis) -> bool:
+    """Whether numbers of an axis decide which layers are alike: n_layers, where spans name layers by position."""
+    return any(key.endswith("n_layers") and _has_spans(spec.data, key) for key in axis.values)
+
+
+def _has_spans(data: Mapping[str, Any], key: str) -> bool:
+    encoder = data.get("encoder") or {}
+    return bool(data.get("spans")) or (key.startswith("encoder.") and bool(encoder.get("spans")))
+
+
 def _check_work(work: Workload) -> None:
     if work.train:
         raise SpecError("evaluate computes prefill and decode, not training; use flops for one training step")
@@ -247,8 +258,7 @@ def _columns(
     if hold is not None:
         shaped, fits = hold_budget(shaped, hold)
         ok = ok & fits
-    context = changes.get("workload.context", work.context)
-    work = replace(work, new=context, context=context, batch=changes.get("workload.batch", work.batch))
+    work = _work(work, changes)
     found = measures(shaped, work, device, precision)
     if hold is not None:
         found |= {"d_ff": shaped.data["mlp"]["d_ff"], "hold_residual": hold.metric(shaped) / hold.target - 1}
@@ -257,16 +267,19 @@ def _columns(
 
 def measures(spec: ModelSpec, work: Workload, device: Hardware | None, precision: Precision) -> dict[str, Number]:
     """Every calculated number of a model (or of a mesh of them) at one workload."""
-    counted, cache = params(spec), kv_cache(spec, work.context, work.batch, precision)
-    prefill, decode = flops(spec, work), flops(spec, work.decode())
-    found: dict[str, Number] = {"params": counted.total}
+    counted, phases = params(spec), {"prefill": work}
+    found: dict[str, Number] = {"params": counted.total, "active_params": counted.active}
     found |= {f"params_{part}": n for part, n in counted.by_part.items()}
-    found |= {"weights_bytes": weight_bytes(spec, precision), "kv_cache_bytes": cache.total}
-    found |= {f"kv_{part}_bytes": n for part, n in cache.by_part.items()}
-    found |= {"flops_prefill": prefill.total, "flops_prefill_dense": prefill.dense}
-    found |= {"flops_decode": decode.total, "flops_decode_dense": decode.dense}
+    found |= {"weights_bytes": weight_bytes(spec, precision)}
+    if spec.decodes:
+        phases["decode"] = work.decode()
+        cache = kv_cache(spec, work.context, work.batch, precision, source=work.source)
+        found |= {"kv_cache_bytes": cache.total} | {f"kv_{part}_bytes": n for part, n in cache.by_part.items()}
+    for phase, step in phases.items():
+        counts = flops(spec, step)
+        found |= {f"flops_{phase}": counts.total, f"flops_{phase}_dense": counts.dense}
     if device is not None:
-        for phase, step in (("prefill", work), ("decode", work.decode())):
+        for phase, step in phases.items():
             bound = latency(spec, step, device, precision)
             found[f"{phase}_bound_s"] = bound.seconds
             found[f"{phase}_bound_by"] = np.where(np.asarray(bound.compute > bound.memory), "compute", "memory")
@@ -276,15 +289,24 @@ def measures(spec: ModelSpec, work: Workload, device: Hardware | None, precision
 
 def _legal(spec: ModelSpec, key: str, value: Any) -> bool:
     if key in WORKLOAD_KEYS:
-        return isinstance(value, int) and value >= 1
+        return isinstance(value, int) and value >= (1 if key in WORKLOAD_KEYS[:2] else 0)
     return bool(field_type(spec.data, key).test(value))
 
 
 def _scalar_point(spec: ModelSpec, work: Workload, values: Mapping[str, Any]) -> None:
     """Raises the sentence of the rule that one point breaks."""
-    resolve(override(dict(spec.data), {k: v for k, v in values.items() if k not in WORKLOAD_KEYS}))
-    context = values.get("workload.context", work.context)
-    replace(work, new=context, context=context, batch=values.get("workload.batch", work.batch))
+    shaped = resolve(override(dict(spec.data), {k: v for k, v in values.items() if k not in WORKLOAD_KEYS}))
+    ledger(shaped, _work(work, values))
+
+
+def _work(work: Workload, changes: Mapping[str, Any]) -> Workload:
+    """The prefill with the changed workload keys."""
+    context = changes.get("workload.context", work.context)
+    given = {name: changes.get(f"workload.{name}", getattr(work, name)) for name in ("source", "images", "prefix")}
+    fresh = {f"new_{name}": value for name, value in given.items()}
+    return replace(
+        work, new=context, context=context, batch=changes.get("workload.batch", work.batch), **given, **fresh
+    )
 
 
 def _join(

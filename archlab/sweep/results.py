@@ -40,16 +40,15 @@ ASSUMPTIONS = (
 
 def describe_point(spec: ModelSpec) -> dict[str, Any]:
     """The shape of one point, for tables: sizes, layers by kind, window."""
-    kinds = {layer.kind: layer.facts() for layer in spec.decoder.layers}
-    told = kinds.get("global") or next(iter(kinds.values()))
-    windowed = [layer for layer in spec.decoder.layers if kinds[layer.kind]["window"] is not None]
-    local = sum(layer.count for layer in windowed)
+    layers = spec.decoder.layers
+    reach = {where: [layer for layer in layers if layer.reach == where] for where in ("global", "local", "recurrent")}
+    told = next(layer for where in reach.values() for layer in where).facts()
+    counts = {f"layers_{where}": sum(layer.count for layer in found) for where, found in reach.items()}
     return {
         "family": spec.family,
         "n_layers": spec.n_layers,
-        "layers_global": spec.n_layers - local,
-        "layers_local": local,
-        "window": kinds[windowed[0].kind]["window"] if windowed else None,
+        **counts,
+        "window": reach["local"][0].facts()["window"] if reach["local"] else None,
         "d_model": spec.d_model,
         **{name: told.get(name) for name in ("d_ff", "n_heads", "n_kv_heads", "head_dim")},
         "vocab_size": spec.vocab_size,
@@ -59,11 +58,12 @@ def describe_point(spec: ModelSpec) -> dict[str, Any]:
 
 def current_value(spec: ModelSpec, key: str) -> Any:
     """What a model has for a dotted key: its file's value, else the field's default."""
-    section, _, name = key.partition(".")
-    if not name:
-        return spec.data.get(section)
-    entry = spec.data.get(section, {})
-    return entry[name] if name in entry else field_of(spec.data, key).default
+    entry: Any = spec.data
+    for name in key.split("."):
+        if not isinstance(entry, Mapping) or name not in entry:
+            return field_of(spec.data, key).default
+        entry = entry[name]
+    return entry
 
 
 def same_value(spec: ModelSpec, key: str, value: Any) -> bool:
@@ -76,6 +76,8 @@ def same_value(spec: ModelSpec, key: str, value: Any) -> bool:
 
 def curve_rows(point: str, base: str, spec: ModelSpec) -> Iterable[dict[str, Any]]:
     """KV cache and FLOPs of one decode step, batch 1, at powers of two up to the trained context or 128k."""
+    if not spec.decodes:
+        return
     top = max(spec.context, 131072)
     for context in [c for c in (2**n for n in range(10, 21)) if c <= top]:
         step = flops(spec, Workload(1, new=1, context=context))
@@ -86,15 +88,14 @@ def curve_rows(point: str, base: str, spec: ModelSpec) -> Iterable[dict[str, Any
             "beyond_trained": context > spec.context,
             "kv_cache_bytes": kv_cache(spec, context).total,
             "flops_per_token": step.total,
-            "flops_attention_per_token": step.by_part["attention"],
+            "flops_attention_per_token": step.by_part.get("attention", 0),
         }
 
 
 def layer_rows(point: str, spec: ModelSpec) -> Iterable[dict[str, Any]]:
     """The kind and window of each layer."""
-    windows = {layer.kind: layer.facts()["window"] for layer in spec.decoder.layers}
-    for index, kind in enumerate(spec.kinds()):
-        yield {"point": point, "index": index, "kind": kind, "window": windows[kind]}
+    for index, layer in enumerate(spec.decoder.in_order()):
+        yield {"point": point, "index": index, "kind": layer.kind, "window": layer.facts()["window"]}
 
 
 def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
@@ -105,6 +106,8 @@ def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
         found.append(
             {"what": f"KV cache in bytes (bf16), {name}", "text": str(formula("kv_cache", spec)), "letters": letters}
         )
+        if not spec.decodes:
+            continue
         step = formula("flops_decode", spec)
         beyond = step.replace(sympy.Min, lambda *args: next(a for a in args if a.is_Integer))
         where = "" if beyond == step else ", once S exceeds the window"

@@ -55,11 +55,11 @@ def test_new_writes_a_file_that_is_the_same_model(name, archlab_command, tmp_pat
 
 
 def test_check_fails_with_exit_code_1_when_a_form_is_wrong(archlab_command, monkeypatch):
-    from archlab.blocks import GatedMLP
+    from archlab.blocks import MLP
     from archlab.rows import matmul
 
-    right = GatedMLP.ops
-    monkeypatch.setattr(GatedMLP, "ops", lambda self: [*right(self), matmul("x BTD, w.up FD -> u BTF")])
+    right = MLP.ops
+    monkeypatch.setattr(MLP, "ops", lambda self: [*right(self), matmul("x BTD, w.up FD -> u BTF")])
     done = archlab_command("check", "gemma-3-270m", "--context", "64")
     assert done.code == 1 and "DIFFERS" in done.out
 

@@ -45,6 +45,8 @@ def test_the_context_crosses_the_windows():
         "gemma-2-9b": 8192,
         "gemma-2b": 2048,
         "vaultgemma-1b": 1024,
+        "paligemma2-3b-896": 8192,
+        "paligemma-3b-224": 2048,
     }
     assert {name: telling_context(archlab.load(name)) for name in contexts} == contexts
 
@@ -56,34 +58,34 @@ def test_as_json():
 
 
 def test_a_row_too_many(monkeypatch):
-    real = blocks.GatedMLP.ops
+    real = blocks.MLP.ops
 
-    def ops(self: blocks.GatedMLP) -> Iterator[Op]:
+    def ops(self: blocks.MLP) -> Iterator[Op]:
         yield from real(self)
         yield matmul("x BTD, w.gate FD -> g2 BTF")
 
-    monkeypatch.setattr(blocks.GatedMLP, "ops", ops)
+    monkeypatch.setattr(blocks.MLP, "ops", ops)
     assert [w.partition(",")[0] for w in wrong(audit(shrunk("gemma-2b")))] == ["dense FLOPs"] * 4
 
 
 def test_a_product_that_no_row_tells_of(monkeypatch):
-    real = nn.mlp.GatedMLP.forward
+    real = nn.mlp.MLP.forward
 
     def forward(self, x, step):
         return real(self, F.linear(x, x.new_full((40, 40), 1.0)), step)
 
-    monkeypatch.setattr(nn.mlp.GatedMLP, "forward", forward)
+    monkeypatch.setattr(nn.mlp.MLP, "forward", forward)
     assert [w.partition(",")[0] for w in wrong(audit(shrunk("gemma-2b")))] == ["dense FLOPs"] * 4
 
 
 def test_a_parameter_that_no_row_tells_of(monkeypatch):
-    real = nn.mlp.GatedMLP.__init__
+    real = nn.mlp.MLP.__init__
 
     def init(self, *args) -> None:
         real(self, *args)
         self.extra = torch.nn.Linear(4, 4, device="meta")
 
-    monkeypatch.setattr(nn.mlp.GatedMLP, "__init__", init)
+    monkeypatch.setattr(nn.mlp.MLP, "__init__", init)
     assert wrong(audit(shrunk("gemma-2b"))) == ["parameters", "parameters, undeclared"]
 
 

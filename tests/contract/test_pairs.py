@@ -8,7 +8,7 @@ from specs import spans, specs
 import archlab
 from archlab.nn.build import build
 from archlab.nn.cache import NoCache
-from archlab.nn.step import Step
+from archlab.nn.step import Sight, Step
 from archlab.spec import ModelSpec, Workload
 
 
@@ -43,5 +43,5 @@ def test_total_flops_by_brute_force(spec, span, batch, logits):
 def test_the_module_masks_what_the_formula_leaves_out(span, window):
     past = NoCache()
     past.position = span[1] - span[0]
-    mask = Step(span[0], past, torch.device("cpu"), torch.float32).mask(window)
+    mask = Step(span[0], past, torch.device("cpu"), torch.float32).mask(Sight(window=window))
     assert int(mask.sum()) == pairs(*span, window)

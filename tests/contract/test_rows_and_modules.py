@@ -2,27 +2,32 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from specs import DISTINCT, PRESETS, shrunk, spans, specs
+from specs import DISTINCT, PRESETS, shrunk, spans, specs, telling
 from torch.utils.flop_counter import FlopCounterMode
 
 import archlab
 from archlab.ledger import Entry, ledger
-from archlab.nn.audit import Run, parts_of, traced_flops, traced_macs
+from archlab.nn.audit import Run, parts_of, parts_of_rows, traced_flops, traced_macs
 from archlab.nn.build import MODULES, build
-from archlab.nn.declare import declared
+from archlab.nn.declare import ABSENT, declared
+from archlab.rows import Weight
 from archlab.spec import ModelSpec, Workload
 
 PHASES = {"prefill": (48, 48), "chunk": (5, 31), "wide chunk": (11, 48), "decode": (1, 48), "first token": (1, 1)}
 
 
 def entry_of(spec: ModelSpec, path: str, work: Workload | None = None) -> Entry:
-    """The ledger's entry of the module at a path: layers.3.attention -> attention, in layers of that kind."""
-    words = path.split(".")
-    layer, name = (int(words[1]), ".".join(words[2:])) if words[0] == "layers" else (None, path)
-    kind = "" if layer is None else spec.kinds()[layer]
-    return next(e for e in ledger(spec, work).entries if (e.path, e.kind) == (name, kind))
+    """The ledger's entry of the module at a path: encoder.layers.3.attention -> encoder.attention, with layer 3."""
+    before, inside, after = path.rpartition("layers.") if ".layers." in f".{path}" else ("", "", path)
+    index, _, name = after.partition(".") if inside else ("", "", after)
+    entries = [e for e in ledger(spec, work).entries if e.path == before + name]
+    return next(e for e in entries if not inside or int(index) in e.indices)
+
+
+def stands(weight: Weight) -> bool:
+    return weight.use not in ABSENT
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -33,14 +38,16 @@ def test_names_and_shapes_are_the_rows(preset):
     expected = {}
     for path in declared(model):
         entry = entry_of(spec, path)
-        expected |= {f"{path}.{w.name}": tuple(entry.sizes[a] for a in w.axes) for w in entry.rows.weights.values()}
+        rows = [w for w in entry.rows.weights.values() if stands(w)]
+        expected |= {f"{path}.{w.name}": tuple(entry.sizes[a] for a in w.axes) for w in rows}
     assert {name: tuple(t.shape) for name, t in model.state_dict().items()} == expected
-    assert sum(p.numel() for p in model.parameters()) == archlab.params(spec).total
-    assert parts_of(model) == archlab.params(spec).by_part
+    counted = sum(e.numel(w) for e in ledger(spec).entries for w in e.rows.weights.values() if w.use == "counted")
+    assert sum(p.numel() for p in model.parameters()) == archlab.params(spec).total - counted
+    assert parts_of(model) == parts_of_rows(spec)
 
 
 def test_every_registered_block_stands_in_a_preset():
-    seen = {type(m.block) for p in PRESETS for m in declared(build(shrunk(p), device="meta")).values()}
+    seen = {type(m.block) for p in DISTINCT for m in declared(build(shrunk(p), device="meta")).values()}
     assert seen == set(MODULES)
 
 
@@ -49,11 +56,12 @@ def test_every_registered_block_stands_in_a_preset():
 def test_each_block_does_the_flops_of_its_rows(preset, phase):
     """FlopCounterMode's count of each module against the dense FLOPs of its entry."""
     spec = shrunk(preset)
-    new, context = PHASES[phase]
-    work = Workload(2, new=new, context=context)
+    work = telling(spec, 2, *PHASES[phase])
+    if not spec.decodes and work.new != work.context:
+        pytest.skip("reads whole sequences")
     run = Run(build(spec, device="meta"), work)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run(torch.zeros(2, new, dtype=torch.long, device="meta"))
+        run(*run.inputs.values())
     found = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     for path in declared(run.model):
         entry = entry_of(spec, path, work)
@@ -64,11 +72,12 @@ def test_each_block_does_the_flops_of_its_rows(preset, phase):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("preset", ["gemma-2b", "gemma-7b", "gemma-2-27b", "gemma-3-27b-text", "vaultgemma-1b"])
+@pytest.mark.parametrize("preset", DISTINCT)
 def test_fvcore_counts_the_dense_flops(preset, phase):
     spec = shrunk(preset)
-    new, context = PHASES[phase]
-    work = Workload(3, new=new, context=context, logits="last" if "chunk" in phase else "all")
+    work = telling(spec, 3, *PHASES[phase], logits="last" if "chunk" in phase else "all")
+    if not spec.decodes and work.new != work.context:
+        pytest.skip("reads whole sequences")
     macs, uncounted = traced_macs(build(spec, device="meta"), work)
     assert 2 * macs == archlab.flops(spec, work).dense
     assert not uncounted
@@ -83,28 +92,64 @@ def test_full_size_on_meta(new, context):
     assert not uncounted
 
 
-@settings(deadline=None, max_examples=60)
-@given(spec=specs(), span=spans(), batch=st.integers(1, 3), logits=st.sampled_from(["all", "last"]))
-def test_random_specs_agree_with_their_ledger(spec, span, batch, logits):
+def agrees(spec: ModelSpec, work: Workload) -> None:
+    """Parameters, parts, cache bytes and dense FLOPs of a spec and of its module."""
     model = build(spec, device="meta", dtype=torch.bfloat16)
     assert sum(p.numel() for p in model.parameters()) == archlab.params(spec).total
     assert parts_of(model) == archlab.params(spec).by_part
-    assert model.init_cache(batch, span[1]).nbytes == archlab.kv_cache(spec, span[1], batch, "bf16").total
-    work = Workload(batch, *span, logits=logits)
+    held = archlab.kv_cache(spec, work.context, work.batch, "bf16", source=work.source).total
+    assert model.init_cache(work.batch, work.context, source=work.source).nbytes == held
     assert traced_flops(model, work) == archlab.flops(spec, work).dense
+
+
+@settings(deadline=None, max_examples=60)
+@given(spec=specs(), span=spans(), batch=st.integers(1, 3), logits=st.sampled_from(["all", "last"]))
+def test_random_specs_agree_with_their_ledger(spec, span, batch, logits):
+    agrees(spec, Workload(batch, *span, logits=logits))
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(spec=specs(everything=True), span=spans(), batch=st.integers(1, 3), logits=st.sampled_from(["all", "last"]))
+def test_random_specs_of_every_block_agree_with_their_ledger(spec, span, batch, logits):
+    agrees(spec, telling(spec, batch, *span, logits=logits))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+@given(spec=specs(everything=True), span=spans(), batch=st.integers(1, 3), logits=st.sampled_from(["all", "last"]))
+def test_many_random_specs_of_every_block_agree_with_their_ledger(spec, span, batch, logits):
+    agrees(spec, telling(spec, batch, *span, logits=logits))
+
+
+def runs(spec: ModelSpec, new: int, context: int) -> None:
+    """Finite on the CPU, and the same with a cache as without."""
+    model = build(spec)
+    ids = torch.arange(context)[None] * 7 % spec.vocab_size
+    chunks = ids.split([n for n in (context - new, new) if n], 1)
+    if spec.encoder is None:
+        full, cache = model(ids), model.init_cache(1, context)
+        parts = [model(chunk, cache) for chunk in chunks]
+    else:
+        source = torch.arange(5)[None] * 3 % spec.vocab_size
+        full, cache = model(source, decoder_ids=ids), model.init_cache(1, context, source=5)
+        first = [model(source, cache, decoder_ids=chunks[0])]
+        parts = first + [model(None, cache, decoder_ids=chunk) for chunk in chunks[1:]]
+    assert full.isfinite().all() and full.shape == (1, context, spec.vocab_size)
+    torch.testing.assert_close(torch.cat(parts, 1), full, rtol=1e-4, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=25)
 @given(spec=specs(), span=spans())
 @torch.no_grad()
 def test_random_specs_run(spec, span):
-    """Finite on the CPU, and the same with a cache as without."""
-    model, (new, context) = build(spec), span
-    ids = torch.arange(context)[None] * 7 % spec.vocab_size
-    full, cache = model(ids), model.init_cache(1, context)
-    assert full.isfinite().all() and full.shape == (1, context, spec.vocab_size)
-    chunks = ids.split([n for n in (context - new, new) if n], 1)
-    torch.testing.assert_close(torch.cat([model(c, cache) for c in chunks], 1), full, rtol=1e-4, atol=1e-4)
+    runs(spec, *span)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(spec=specs(everything=True), span=spans())
+@torch.no_grad()
+def test_random_specs_of_every_block_run(spec, span):
+    runs(spec, *span)
 
 
 @settings(deadline=None, max_examples=25)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 import archlab
+from archlab.assemble import resolve
 from archlab.measure import points
 from archlab.measure.devices import find_device
 from archlab.measure.points import Session, measure_points, measure_tasks, tasks_of
 from archlab.measure.rooflines import measure_again, measure_rooflines
-from archlab.assemble import resolve
 from archlab.schema import override
 
 COLUMNS = {

@@ -6,11 +6,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import archlab
+from archlab.assemble import resolve
 from archlab.errors import ArchlabError
 from archlab.nn.cache import NoCache
 from archlab.nn.decoder import Decoder
 from archlab.nn.step import Sight, Step
-from archlab.assemble import resolve
 
 VOCAB = 61
 

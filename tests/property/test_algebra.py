@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import archlab
 from archlab.algebra import column
+from archlab.assemble import resolve
 from archlab.blocks.masks import causal_pairs, keys_seen
 from archlab.errors import ArchlabError, SpecError
-from archlab.assemble import resolve
 from archlab.schema import override
 from archlab.spec import repeat_pattern
 from archlab.sweep.hold import budget

@@ -76,9 +76,14 @@ def row_names(points: Sequence[Point]) -> dict[str, tuple[str, bool]]:
     return {p.key: (p.tag, p.released) for p in points}
 
 
+def spoken(part: str) -> str:
+    """A part as a reader says it: 'per-layer', 'cross-attention'."""
+    return part.replace("_", "-")
+
+
 def legend(names: Sequence[str], said: Mapping[str, str] | None = None) -> tuple[Swatch, ...]:
     """Filled squares for parts."""
-    return tuple(Swatch((said or {}).get(name, name), palette.part_variable(name)) for name in names)
+    return tuple(Swatch((said or {}).get(name, spoken(name)), palette.part_variable(name)) for name in names)
 
 
 def _bar(stack: Stack, part: str, points: Sequence[Point]) -> Any:
@@ -93,7 +98,7 @@ def _bar(stack: Stack, part: str, points: Sequence[Point]) -> Any:
 def _said(stack: Stack, part: str, point: Point) -> str:
     value, total = stack.values[point].get(part, 0), stack.total(point)
     share = f"{percent(value / total)} of {stack.scale.full(total)}"
-    return hover(point.short, f"{safe(part)} {stack.scale.full(value)}", share, stack.tag)
+    return hover(point.short, f"{safe(spoken(part))} {stack.scale.full(value)}", share, stack.tag)
 
 
 def _ends(stack: Stack, points: Sequence[Point], ends: list[str], at: float | None) -> Any:
@@ -125,7 +130,7 @@ def numbers(id_: str, label: str, columns: Mapping[str, Stack]) -> Table:
     whole = sum(len(stack.parts()) + 1 for stack in columns.values()) * len(points) > CELLS
     for name, stack in columns.items():
         for part in [*([] if whole else stack.parts()), "total"]:
-            heads.append(Column(f"{name} {part}".strip(), part, stack.scale.unit, stack.tag, group=name))
+            heads.append(Column(f"{name} {part}".strip(), spoken(part), stack.scale.unit, stack.tag, group=name))
             for p in points:
                 cells[p].append(_cell(stack, p, part))
     return Table(id_, label, "Point", tuple(heads), tuple(Row(p.tag, tuple(cells[p]), p) for p in points))

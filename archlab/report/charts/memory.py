@@ -9,12 +9,16 @@ from archlab.report.charts import bars, choices
 from archlab.report.parts import CALCULATED, Card, Figure
 from archlab.report.points import Cast, Point
 
-PARTS = {"weights": "weights_bytes", "global": "kv_global_bytes", "local": "kv_local_bytes"}
+PARTS = {
+    "weights": "weights_bytes", "global": "kv_global_bytes", "local": "kv_local_bytes",
+    "recurrent": "kv_recurrent_bytes", "source": "kv_source_bytes",
+}  # fmt: skip
 SAID = {
     "weights": "weights",
     "global": "cache of global layers",
     "local": "cache of sliding layers",
-    "other": "other cache",
+    "recurrent": "states of recurrent layers",
+    "source": "cache of the encoder's output",
 }
 
 
@@ -50,7 +54,7 @@ def _parts(cast: Cast, point: Point, at: choices.At) -> Mapping[str, float]:
     cache = cast.run.value(point.name, "kv_cache_bytes", **at)
     if cache is None or not found["weights"]:
         return {}
-    return {**found, "other": max(0, cache - found["global"] - found["local"])}
+    return found
 
 
 def _rules(cast: Cast, stack: bars.Stack) -> list[tuple[str, float]]:

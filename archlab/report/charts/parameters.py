@@ -38,10 +38,13 @@ def _parts(run: Run, point: Point) -> Mapping[str, float]:
 
 
 def _reading_order(part: str) -> tuple[int, str]:
-    known = ("embedding", "attention", "mlp", "norm", "head")
+    known = (
+        "embedding", "per_layer", "attention", "cross_attention", "recurrent", "mlp", "moe", "altup", "laurel", "norm",
+        "head", "vision", "audio", "projector",
+    )  # fmt: skip
     return (known.index(part) if part in known else len(known), part)
 
 
 def _unseen(stack: bars.Stack) -> tuple[str, ...]:
-    small = [part for part in stack.parts() if part not in stack.seen()]
+    small = [bars.spoken(part) for part in stack.parts() if part not in stack.seen()]
     return (f"Too small to see: {words.listing(small)}, below 0.4 % of every bar; in the table.",) if small else ()

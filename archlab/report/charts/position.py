@@ -63,6 +63,8 @@ def _share(cast: Cast) -> list[str]:
     ends = []
     for context in (lines.contexts(cast)[0], lines.contexts(cast)[-1]):
         at = [r[WHOLE] for p in lines.drawn(cast) for r in cast.run.curve_rows[p.name] if r["context"] == context]
+        if len(at) < len(lines.drawn(cast)):
+            return []  # not every line reaches this end
         ends.append(max(at) / min(at) - 1)
     if len(lines.drawn(cast)) < 2 or min(ends) > 0.05:
         return []

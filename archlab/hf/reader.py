@@ -1,0 +1,118 @@
+"""A config.json read strictly: each key is taken once, with its meaning, and a key that nobody took is an error.
+
+A key that the file leaves out has the default of transformers' configuration class (`defaults`), not a guess. Keys
+without effect on the architecture are named in IDLE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from archlab.errors import SpecError, nearest
+from archlab.spec import FieldType
+
+
+def _int(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < float("inf")
+
+
+WHOLE = FieldType("a whole number of 1 or more", lambda x: _int(x) and x >= 1)
+COUNT = FieldType("a whole number of 0 or more", lambda x: _int(x) and x >= 0)
+NUMBER = FieldType("a number above 0", _number)
+SHARE = FieldType(
+    "a number from 0 to 1", lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1
+)
+FLAG = FieldType("true or false", lambda x: isinstance(x, bool))
+WORD = FieldType("a word", lambda x: isinstance(x, str))
+WORDS = FieldType("a list of words", lambda x: isinstance(x, list) and bool(x) and all(isinstance(w, str) for w in x))
+MAPPING = FieldType("a mapping of keys", lambda x: isinstance(x, Mapping))
+ANY = FieldType("anything", lambda x: True)
+
+IDLE = {
+    "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention",
+    "allow_global_per_layer_attribute_access", "architectures", "attn_implementation", "bad_words_ids",
+    "begin_suppress_tokens", "boa_token_id", "boa_token_index", "boi_token_id", "boi_token_index", "bos_token_id",
+    "cache_implementation", "chunk_size_feed_forward", "classifier_dropout_rate", "cross_attention_hidden_size",
+    "decoder_start_token_id", "diversity_penalty", "do_sample", "dropout_rate", "dtype", "early_stopping",
+    "encoder_no_repeat_ngram_size", "eoa_token_id", "eoa_token_index", "eoi_token_id", "eoi_token_index",
+    "eos_token_id", "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id",
+    "forced_eos_token_id", "hidden_act_dropout", "id2label", "ignore_index", "initializer_factor",
+    "initializer_range", "is_decoder", "is_encoder_decoder", "label2id", "length_penalty", "max_length", "min_length",
+    "model_type", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type",
+    "pruned_heads", "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
+    "sep_token_id", "serialize_explicit_per_layer_config", "suppress_tokens", "task_specific_params", "temperature",
+    "tf_legacy_loss", "tie_encoder_decoder", "tie_last_hidden_states", "tokenizer_class", "top_k", "top_p",
+    "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "video_token_id",
+    "attention_dropout", "embedding_dropout", "transformers.js_config", "auto_map", "label_names",
+    "num_classes",
+}  # fmt: skip
+"""Keys that change no number of the model when it is read or run: token ids, sampling, labels, training, provenance."""
+
+
+class Reader:
+    """The keys of a config.json, or of a part of it at `where` ("text_config.")."""
+
+    def __init__(self, config: Mapping[str, Any], defaults: Mapping[str, Any], where: str = "") -> None:
+        self.config, self.defaults, self.where = config, defaults, where
+        self._taken: set[str] = set()
+
+    def take(self, key: str, kind: FieldType = ANY, none: bool = False) -> Any:
+        """The value of a key, or its class default. Raises SpecError for a wrong type, or where there is neither."""
+        self._taken.add(key)
+        if key not in self.config and key not in self.defaults and not none:
+            raise SpecError(f"{self.where}{key} is missing, and {self.model_type} has no default for it")
+        value = self.config.get(key, self.defaults.get(key))
+        if none and value is None:
+            return None
+        if not kind.test(value):
+            raise SpecError(f"{self.where}{key}={value!r} must be {kind.words}{' or null' if none else ''}")
+        return value
+
+    def word(self, key: str, meanings: Mapping[Any, Any]) -> Any:
+        """What a word of a few means. Raises SpecError for another one."""
+        value = self.take(key)
+        if isinstance(value, list | dict) or value not in meanings:
+            known = ", ".join("null" if w is None else str(w) for w in meanings)
+            hint = nearest(value, [w for w in meanings if isinstance(w, str)]) if isinstance(value, str) else ""
+            raise SpecError(f"{self.where}{key}={value!r} is not read; it must be one of {known}{hint}")
+        return meanings[value]
+
+    def only(self, key: str, *values: Any, why: str) -> None:
+        """Takes a key that must have one of a few values. Raises SpecError with the reason otherwise."""
+        value = self.take(key)
+        if not any(value is allowed or (value == allowed and not isinstance(value, bool)) for allowed in values):
+            raise SpecError(f"{self.where}{key}={value!r} cannot be described: {why}")
+
+    def given(self, key: str) -> bool:
+        """Whether the file says the key, other than as null."""
+        return self.config.get(key) is not None
+
+    def ignore(self, *keys: str) -> None:
+        """Keys that are known and have no effect on this model."""
+        self._taken.update(keys)
+
+    def below(self, key: str, defaults: Mapping[str, Any]) -> Reader:
+        """The reader of a section; one that the file leaves out has the class defaults throughout."""
+        value = self.take(key, MAPPING, none=True) if key in self.config else None
+        return Reader(value or {}, defaults, f"{self.where}{key}.")
+
+    @property
+    def model_type(self) -> str:
+        """What the section calls itself."""
+        return str(self.config.get("model_type", self.defaults.get("model_type", "this model")))
+
+    def done(self) -> None:
+        """Raises SpecError for a key that nobody took and that is not known to be without effect."""
+        known = {*self._taken, *self.defaults}
+        for key in self.config:
+            if key not in self._taken and key not in IDLE:
+                raise SpecError(
+                    f"unknown key {self.where}{key} in a config.json of {self.model_type}"
+                    f"{nearest(key, sorted(known))}; it might change the architecture"
+                )

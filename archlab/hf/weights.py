@@ -1,0 +1,314 @@
+"""Checkpoints into a built model, and out of it: safetensors files, shards, or a state dict, one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from archlab.errors import SpecError, nearest
+from archlab.hf.configs import export_config
+from archlab.hf.families import naming_of
+from archlab.hf.names import Move, Naming, canonical, moves
+from archlab.spec import ModelSpec
+
+SHARD_BYTES = 5 * 10**9
+INDEX = "model.safetensors.index.json"
+WHOLE = "model.safetensors"
+
+
+class Source(Protocol):
+    """Named tensors whose shapes are known before they are read."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, name: str) -> Tensor:
+        """One tensor."""
+        ...
+
+
+class StateDict:
+    """Tensors in memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if not isinstance(tensor, Tensor):
+                raise SpecError(f"{name!r} of the state dict must be a tensor, not {type(tensor).__name__}")
+        self.tensors = tensors
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, as it is."""
+        return self.tensors[name]
+
+
+class SafeTensors:
+    """Tensors in files: mapped, and read one at a time."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._files = [_opened(path) for path in files]
+        self._home: dict[str, Any] = {}
+        for file in self._files:
+            for name in file.keys():  # noqa: SIM118 a handle is no mapping
+                self.shapes[name] = tuple(file.get_slice(name).get_shape())
+                self._home[name] = file
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, on the CPU."""
+        tensor: Tensor = self._home[name].get_tensor(name)
+        return tensor
+
+
+def _opened(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError:
+        raise SpecError(f"{path} needs the package safetensors to be read: pip install 'archlab[hf]'") from None
+    try:
+        return safe_open(str(path), framework="pt")
+    except (OSError, SafetensorError) as problem:
+        raise SpecError(f"{path} cannot be read as safetensors: {str(problem).lower()}") from None
+
+
+def load_weights(model: nn.Module, source: Mapping[str, Tensor] | str | os.PathLike[str]) -> None:
+    """Copies a checkpoint into a built model, in the model's own format and on its device.
+
+    `source` is a state dict, a .safetensors file, a model.safetensors.index.json, or a folder with either. Names are
+    those of transformers or of the released files. Nothing is copied unless all of it fits. Raises ArchlabError: one
+    sentence for tensors that are missing, unexpected or of another shape.
+    """
+    spec = _spec_of(model)
+    naming = naming_of(spec)
+    tensors: Source = StateDict(source) if isinstance(source, Mapping) else SafeTensors(_files_of(Path(source)))
+    planned = moves(spec, naming)
+    places = dict(model.state_dict(keep_vars=True))
+    if any(place.is_meta for place in places.values()):
+        raise SpecError(f"{spec.name} stands on meta and has no memory for weights; build it on a device")
+    found = _matched(spec, naming, planned, tensors)
+    with torch.no_grad():
+        for theirs, group in _grouped(planned).items():
+            if theirs in found:
+                _take(group, tensors.read(found[theirs]), places, found[theirs])
+
+
+def _spec_of(model: nn.Module) -> ModelSpec:
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, ModelSpec):
+        raise SpecError(f"{type(model).__name__} is not a model that archlab.build made")
+    return spec
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        inside = [path / name for name in (INDEX, WHOLE) if (path / name).is_file()]
+        if not inside:
+            raise SpecError(f"{path} holds neither {WHOLE} nor {INDEX}")
+        path = inside[0]
+    if not path.is_file():
+        raise SpecError(f"{path} cannot be read: no such file")
+    return _shards(path) if path.suffix == ".json" else [path]
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        files = [index.parent / name for name in sorted(names)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise SpecError(f"{index} is not the index of a sharded checkpoint: it must map names to files") from None
+    for file in files:
+        if not file.is_file():
+            raise SpecError(f"{index} names {file.name}, which is not beside it")
+    return files
+
+
+def _grouped(planned: list[Move]) -> dict[str, list[Move]]:
+    """Their name -> the moves that read it."""
+    groups: dict[str, list[Move]] = {}
+    for move in planned:
+        groups.setdefault(move.theirs, []).append(move)
+    return groups
+
+
+# ---------------------------------------------------------------- do they fit
+
+
+def _matched(spec: ModelSpec, naming: Naming, planned: list[Move], tensors: Source) -> dict[str, str]:
+    """Their canonical name -> the source's name. Raises SpecError unless every tensor has its place."""
+    wanted = {move.theirs: move for move in planned}
+    found: dict[str, str] = {}
+    rest = []
+    for name in tensors.shapes:
+        known = canonical(name, wanted, naming)
+        if known is None:
+            rest.append(name)
+        elif known in found:
+            raise SpecError(f"{found[known]} and {name} are the same tensor, {known}")
+        else:
+            found[known] = name
+    needed = [theirs for theirs, move in wanted.items() if move.weight.tied is None and move.weight.use != "unread"]
+    missing = [theirs for theirs in needed if theirs not in found]
+    unexpected = [name for name in _uncounted(spec, naming, rest, tensors) if not _unused(name, naming)]
+    _refuse(spec, "lacks", missing, unexpected)
+    _refuse(spec, "has unexpected", unexpected, missing)
+    for theirs, name in found.items():
+        if tensors.shapes[name] != wanted[theirs].shape:
+            shape, place = list(tensors.shapes[name]), wanted[theirs]
+            raise SpecError(f"{name} has shape {shape}, but {place.ours} of {spec.name} needs {list(place.shape)}")
+    return found
+
+
+def _refuse(spec: ModelSpec, what: str, names: list[str], others: list[str]) -> None:
+    if not names:
+        return
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+    hint = nearest(names[0], others) if others else ""
+    raise SpecError(f"the checkpoint {what} {len(names):,} tensors of {spec.name}: {shown}{hint}")
+
+
+def _unused(name: str, naming: Naming) -> bool:
+    return any(re.search(pattern, name) for pattern in naming.unused)
+
+
+def _uncounted(spec: ModelSpec, naming: Naming, names: list[str], tensors: Source) -> list[str]:
+    """Names that belong to no tower that is known by its number. Raises SpecError for a tower of another number."""
+    rest = names
+    for stack in spec.stacks:
+        if not stack.counted:
+            continue
+        starts = naming.counted.get(stack.name, ())
+        inside = [name for name in rest if any(_renamed(name, naming).startswith(start) for start in starts)]
+        rest = [name for name in rest if name not in set(inside)]
+        have = sum(prod(tensors.shapes[name]) for name in inside if tensors.shapes[name])  # scalars clip, and count not
+        want = sum(
+            prod(block.shape(w.axes)) for _, block, _ in stack.blocks() for w in block.weights() if w.use == "counted"
+        )
+        if inside and have != want:
+            raise SpecError(f"the {stack.name} tower of the checkpoint has {have:,} parameters, {spec.name} {want:,}")
+    return rest
+
+
+def _renamed(name: str, naming: Naming) -> str:
+    for pattern, replacement in naming.aliases:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+# ---------------------------------------------------------------- in and out
+
+
+def _take(group: list[Move], tensor: Tensor, places: Mapping[str, Tensor], name: str) -> None:
+    for move in group:
+        if move.weight.use == "unread":
+            continue
+        place = places[move.ours] if move.index is None else places[move.ours][move.index]
+        fresh = _ours(tensor, move)
+        if move.weight.tied is None:
+            place.copy_(fresh)
+        elif not torch.equal(fresh.to(place.device, place.dtype), place):
+            raise SpecError(f"{name} differs from {move.weight.tied}, but {move.ours} is tied to it")
+
+
+def _ours(tensor: Tensor, move: Move) -> Tensor:
+    if move.start is not None:
+        tensor = tensor.narrow(*move.start)
+    return tensor.reshape(move.view).permute(move.order)
+
+
+def _theirs(group: list[Move], places: Mapping[str, Tensor]) -> Tensor:
+    """Their tensor, of all the moves that make it."""
+    first = places[group[0].ours]
+    whole = torch.empty(group[0].shape, dtype=first.dtype, device=first.device)
+    for move in group:
+        place = places[move.ours] if move.index is None else places[move.ours][move.index]
+        back = sorted(range(len(move.order)), key=move.order.__getitem__)
+        part = whole if move.start is None else whole.narrow(*move.start)
+        part.copy_(place.permute(back).reshape(part.shape))
+    return whole
+
+
+def export_weights(model: nn.Module, path: str | os.PathLike[str] | None = None) -> dict[str, Tensor]:
+    """A built model's weights under transformers' names, as its `from_pretrained` reads them.
+
+    With a path ending in .safetensors they are written to that file; with another path to a folder, in shards of at
+    most 5 GB, with config.json beside them. Each file is written under a temporary name and then renamed. Raises
+    ArchlabError for a model that has weights known only by their number.
+    """
+    spec = _spec_of(model)
+    for stack in spec.stacks:
+        if stack.counted:
+            raise SpecError(
+                f"{spec.name} cannot be exported: its {stack.name} tower is known by number alone; take the section "
+                f"{stack.name} away for the text decoder"
+            )
+    places = dict(model.state_dict(keep_vars=True))
+    written = [
+        move for move in moves(spec, naming_of(spec)) if move.weight.tied is None and move.weight.use != "unread"
+    ]
+    with torch.no_grad():
+        tensors = {theirs: _theirs(group, places) for theirs, group in _grouped(written).items()}
+    if path is not None:
+        _write(spec, tensors, Path(path))
+    return tensors
+
+
+def _write(spec: ModelSpec, tensors: dict[str, Tensor], path: Path) -> None:
+    if path.suffix == ".safetensors":
+        _save(tensors, path)
+        return
+    config = {**export_config(spec), "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
+    path.mkdir(parents=True, exist_ok=True)
+    shards = list(_sharded(tensors))
+    if len(shards) == 1:
+        _save(tensors, path / WHOLE)
+    else:
+        weight_map = {}
+        for number, names in enumerate(shards, 1):
+            file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+            _save({name: tensors[name] for name in names}, path / file)
+            weight_map |= dict.fromkeys(names, file)
+        total = sum(t.nbytes for t in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        _replace(path / INDEX, lambda new: new.write_text(json.dumps(index, indent=1), encoding="utf-8"))
+    _replace(path / "config.json", lambda new: new.write_text(json.dumps(config, indent=1), encoding="utf-8"))
+
+
+def _sharded(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    names: list[str] = []
+    size = 0
+    for name, tensor in tensors.items():
+        if names and size + tensor.nbytes > SHARD_BYTES:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += tensor.nbytes
+    yield names
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ModuleNotFoundError:
+        raise SpecError(f"{path} needs the package safetensors to be written: pip install 'archlab[hf]'") from None
+    _replace(path, lambda new: save_file(dict(tensors), str(new), metadata={"format": "pt"}))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes under a temporary name, then renames, so that a file is whole or not there."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(new)
+        new.replace(path)
+    except OSError as problem:
+        raise SpecError(f"{path} cannot be written: {(problem.strerror or 'unknown error').lower()}") from None
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
