@@ -81,8 +81,8 @@ def resolve(data: Tree) -> ModelSpec:
     if encoder is not None:
         stacks["encoder"] = _stack("encoder", encoder, image_tokens=image_tokens)
     d_source = encoder["d_model"] if encoder is not None else None
-    source = stacks["encoder"].before[0][1] if encoder is not None else None
-    given = {"d_source": d_source, "source": source, "image_tokens": 0 if encoder else image_tokens}
+    table = stacks["encoder"].before[0][1] if encoder is not None else None
+    given = {"d_source": d_source, "source_table": table, "image_tokens": 0 if encoder else image_tokens}
     stacks["decoder"] = _stack("decoder", data, **given)
     spec = ModelSpec(**{**top, "pattern": expand_pattern(top["pattern"])}, **stacks, data=dict(data))
     for path, condition, sentence in rules(spec):
@@ -104,7 +104,9 @@ def rules(spec: ModelSpec) -> Iterator[tuple[str, Any, Any]]:
         yield (
             stack.name,
             stack.reads == "tokens" or not kept,
-            lambda name=stack.name: f"it reads whole sequences, so its layers need mask: bidirectional ({name}.attention)",
+            lambda name=stack.name: (
+                f"it reads whole sequences, so its layers need mask: bidirectional ({name}.attention)"
+            ),
         )
     if spec.encoder is not None:
         read = any(s.capacity == "source" for _, b, _ in spec.decoder.blocks() for s in b.rows.states.values())

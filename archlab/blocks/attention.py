@@ -208,7 +208,7 @@ class Attention(Block):
             (self.image_blocks and self.mask != "causal",
              f"image_blocks: true goes with mask: causal; in one that is {self.mask} images see themselves already"),
             (self.image_blocks and not self.image_tokens, "image_blocks: true needs a vision section"),
-            (self.rope_axes == 2 and self.side is None, "rope_axes: 2 needs rows and columns: it goes in a vision tower"),
+            (self.rope_axes == 2 and self.side is None, "rope_axes: 2 is for patches, in a vision tower"),
             (self.rope_axes == 2 and (self.rope_fraction != 1 or self.rope_spread != "turned"),
              "rope_axes: 2 turns the whole head; drop rope_fraction and rope_spread"),
         ):  # fmt: skip

@@ -18,13 +18,13 @@ TABLE = "embedding.table"
 
 @dataclass(frozen=True)
 class Embedding(Block):
-    """Token ids to the residual stream. `source` is the encoder's own embedding, where there is an encoder."""
+    """Token ids to the residual stream. `source_table` is the encoder's embedding, where there is one."""
 
     part = "embedding"
 
     d_model: Number = field(kw_only=True)
     vocab_size: Number = field(kw_only=True)
-    source: Embedding | None = field(kw_only=True, default=None)
+    source_table: Embedding | None = field(kw_only=True, default=None)
     scaled: bool = flag("embeddings are multiplied by sqrt(d_model)", True)
     scale_format: str = choice(
         "number format that sqrt(d_model) is rounded to: that of the weights, or always bf16 (RecurrentGemma)",
@@ -55,9 +55,9 @@ class Embedding(Block):
 
     def rules(self) -> Iterator[Rule]:
         if self.shared:
-            yield self.source is not None, lambda: "shared: true needs an encoder section, whose table it takes"
-        for name in ("d_model", "vocab_size", "end_of_image") if self.shared and self.source is not None else ():
-            ours, theirs = getattr(self, name), getattr(self.source, name)
+            yield self.source_table is not None, lambda: "shared: true needs an encoder section, whose table it takes"
+        for name in ("d_model", "vocab_size", "end_of_image") if self.shared and self.source_table is not None else ():
+            ours, theirs = getattr(self, name), getattr(self.source_table, name)
             yield (
                 ours == theirs,
                 lambda name=name, ours=ours, theirs=theirs: (

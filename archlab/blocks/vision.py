@@ -4,8 +4,8 @@ Between them stand layers of ordinary blocks. SigLIP (PaliGemma, Gemma 3, T5Gemm
 biases, a plain MLP. Gemma 4: positions from a table for each of the two axes and RoPE along both, RMSNorm, a gated MLP.
 Checked against transformers 5.23.0.
 
-Images are squares of one size. Gemma 4 takes any shape of at most 280 tokens; its presets have 768 pixels, which patches
-of 16 and pooling by 3 make the 256 tokens of a square.
+Images are squares of one size. Gemma 4 takes any shape of at most 280 tokens; its presets have 768 pixels, of which
+patches of 16 and pooling by 3 make the 256 tokens of a square.
 """
 
 from __future__ import annotations

@@ -17,10 +17,13 @@ PHASES = ("prefill", "decode", "both")
 def time_phases(
     spec: ModelSpec, context: int, batch: int, phase: str, device: str | None, dtype: str | None
 ) -> list[Record]:
-    """Records of the phases asked for. Raises ArchlabError."""
+    """Records of the phases asked for; an encoder reads a source as long as the context. Raises ArchlabError."""
     if phase not in PHASES:
         raise SpecError(f"phase={phase!r} must be one of {', '.join(PHASES)}{nearest(phase, PHASES)}")
-    prefill = Workload(batch, new=context, context=context, logits="last")
+    source = context if spec.encoder is not None else 0
+    prefill = Workload(batch, new=context, context=context, logits="last" if spec.decodes else "all", source=source)
+    if not spec.decodes and phase == "both":
+        phase = "prefill"  # it reads whole sequences
     if context == 1 and phase == "both":
         phase = "decode"  # one token is one step
     works = {"prefill": [prefill], "decode": [prefill.decode()], "both": [prefill, prefill.decode()]}[phase]

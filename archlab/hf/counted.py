@@ -42,7 +42,9 @@ def gemma3n_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
         "conf_attention_context_right", "conf_attention_logit_cap", "conf_reduction_factor", "conf_residual_weight",
         "sscp_conv_group_norm_eps",
     )  # fmt: skip
-    layers = r.take("conf_num_hidden_layers", WHOLE) * _conformer_layer(width, r.take("conf_num_attention_heads"), kernel)
+    layers = r.take("conf_num_hidden_layers", WHOLE) * _conformer_layer(
+        width, r.take("conf_num_attention_heads"), kernel
+    )
     parameters = layers + _subsampling(width, first, second)
     projector = _embedder(r, d_model)
     return {"parameters": parameters, "projector": projector, "tokens": tokens, "what": "Conformer (USM)"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from archlab.errors import SpecError, nearest
-from archlab.hf import gemma, multimodal, recurrentgemma, t5gemma
+from archlab.hf import gemma, gemma3n, gemma4, multimodal, recurrentgemma, t5gemma
 from archlab.hf.names import Naming
 from archlab.spec import ModelSpec
 
@@ -17,6 +17,8 @@ READERS: Mapping[str, Callable[[Tree], Tree]] = {
     "gemma3": multimodal.read_gemma3,
     "shieldgemma2": multimodal.read_gemma3,
     "paligemma": multimodal.read_paligemma,
+    **dict.fromkeys(("gemma3n", "gemma3n_text"), gemma3n.read),
+    **dict.fromkeys(("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"), gemma4.read),
     "recurrent_gemma": recurrentgemma.read,
     "t5gemma": t5gemma.read_t5gemma,
     "t5gemma2": t5gemma.read_t5gemma2,
@@ -36,6 +38,8 @@ WRITERS: Mapping[str, Callable[[ModelSpec], Tree]] = {
     **dict.fromkeys(("gemma", "gemma2", "embeddinggemma", "vaultgemma"), gemma.write),
     "gemma3": _gemma3_config,
     "paligemma": multimodal.write_paligemma,
+    "gemma3n": gemma3n.write,
+    "gemma4": gemma4.write,
     "recurrentgemma": recurrentgemma.write,
     "t5gemma": t5gemma.write_t5gemma,
     "t5gemma2": t5gemma.write_t5gemma2,
@@ -46,6 +50,8 @@ NAMINGS: Mapping[str, Callable[[ModelSpec], Naming]] = {
     **dict.fromkeys(("gemma", "gemma2", "embeddinggemma", "vaultgemma"), gemma.naming),
     "gemma3": _gemma3_naming,
     "paligemma": multimodal.naming_paligemma,
+    "gemma3n": gemma3n.naming,
+    "gemma4": gemma4.naming,
     "recurrentgemma": recurrentgemma.naming,
     "t5gemma": t5gemma.naming_t5gemma,
     "t5gemma2": t5gemma.naming_t5gemma2,

@@ -1,1 +1,399 @@
-"""Gemma 4: E2B, E4B, 12B (unified), 26B-A4B and 31B."""
+"""Gemma 4, with towers (gemma4), without (gemma4_text), and the 12B, which has embedders instead (gemma4_unified)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archlab.errors import SpecError
+from archlab.hf import counted
+from archlab.hf.defaults import DEFAULTS
+from archlab.hf.gemma import BLOCKS, FOUR_NORMS, PRE_NORMS, has_head, outside
+from archlab.hf.gemma3n import PER_LAYER, per_layer, shared
+from archlab.hf.multimodal import tied
+from archlab.hf.names import Naming, Part, Table
+from archlab.hf.reader import COUNT, FLAG, MAPPING, NUMBER, WHOLE, Reader
+from archlab.hf.text import (
+    ACTIVATION_WORDS,
+    ACTIVATIONS,
+    FULL,
+    KINDS,
+    SLIDING,
+    Tree,
+    block,
+    layer_type_of,
+    layer_types,
+    one,
+    pattern,
+    real,
+    rope_of,
+    rope_words,
+    said,
+    top_block,
+    unless,
+)
+from archlab.spec import ModelSpec, Stack
+
+ROPES = {
+    SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
+    FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
+}
+SQUARE = 16
+"""Tokens along the side of a picture that is square: 256 of the 280 that a picture may have. No key says a size."""
+AUDIO_TOKENS = 750
+"""Tokens of an audio clip at most, by transformers' processor. No key says it."""
+
+# ---------------------------------------------------------------- config.json -> model file
+
+
+def read(config: Tree) -> Tree:
+    """The model file of a Gemma 4 checkpoint: the whole of it, or its text decoder (gemma4_text)."""
+    model_type: str = config["model_type"]
+    stem = model_type.removesuffix("_text")
+    r = Reader(config, DEFAULTS[model_type])
+    if model_type.endswith("_text"):
+        tree = _text(r, pictures=False)
+        heads = {"gemma4": "Gemma4", "gemma4_unified": "Gemma4Unified"}[stem]
+        if not has_head(r, (f"{heads}ForCausalLM",), (f"{heads}TextModel",)):
+            tree["head"] = {"logits": False}
+        r.done()
+        return tree
+    inner = r.below("text_config", DEFAULTS[f"{stem}_text"])
+    tree = _text(inner, pictures=r.given("vision_config"))
+    tree["head"]["tied"] = tied(r, inner)
+    parts = [inner, r]
+    towers = _unified_towers if stem == "gemma4_unified" else _towers
+    for name in ("vision", "audio"):
+        token = r.take("image_token_id" if name == "vision" else "audio_token_id", COUNT)
+        if r.given(f"{name}_config"):
+            part = r.below(f"{name}_config", DEFAULTS[f"{stem}_{name}"])
+            tree[name] = {**towers(name, part, tree["d_model"]), "token": token}
+            parts.append(part)
+        r.ignore(f"{name}_config")
+    for part in parts:
+        part.done()
+    return tree
+
+
+def _text(r: Reader, pictures: bool) -> Tree:
+    n_layers = r.take("num_hidden_layers", WHOLE)
+    types = [*layer_types(r, 6, n_layers)[:-1], FULL]  # transformers makes the last one full
+    d_ff = r.take("intermediate_size", WHOLE)
+    activation = r.word("hidden_activation", ACTIVATIONS)
+    r.only("attention_bias", False, why="layers that share keys, or have keys for values, have none to give a bias")
+    wide = {"mlp": {"d_ff_factor": 2}} if r.take("use_double_wide_mlp", FLAG) else {}
+    spans = shared(r, n_layers, **wide)
+    tree = {
+        "family": "gemma4",
+        "d_model": r.take("hidden_size", WHOLE),
+        "n_layers": n_layers,
+        "vocab_size": r.take("vocab_size", WHOLE),
+        "context": r.take("max_position_embeddings", WHOLE),
+        "pattern": pattern([KINDS[t] for t in types]),
+        **_attention(r, types, pictures),
+        "mlp": {"d_ff": d_ff, "activation": activation},
+        **_moe(r, activation),
+        **_per_layer(r, activation),
+        "layer_scalar": {},
+        **({"spans": spans} if spans else {}),
+        "norm": {"eps": r.take("rms_norm_eps", NUMBER), "gain": "plain", "post": True},
+        "head": {
+            "tied": r.take("tie_word_embeddings", FLAG),
+            "softcap": r.take("final_logit_softcapping", NUMBER, none=True),
+        },
+    }
+    return tree
+
+
+def _attention(r: Reader, types: list[str], pictures: bool) -> Tree:
+    """The sections `attention`, `local` and `global`; what both kinds have alike goes to the first."""
+    same = r.take("attention_k_eq_v", FLAG)
+    sizes = _sizes(r, types, same)
+    window = r.take("sliding_window", WHOLE)
+    both_ways = r.word("use_bidirectional_attention", {None: False, "vision": pictures})
+    kinds = {
+        SLIDING: said(window=window, **_rope(r, SLIDING, types), image_blocks=unless(both_ways, False)),
+        FULL: said(k_is_v=unless(same, False), **_rope(r, FULL, types)),
+    }
+    used = [t for t in (SLIDING, FULL) if t in types]
+    common = {key: sizes[FULL][key] for key in sizes[FULL] if len({sizes[t][key] for t in used}) == 1}
+    sections = {KINDS[t]: {k: v for k, v in sizes[t].items() if k not in common} | kinds[t] for t in used}
+    n_heads = r.take("num_attention_heads", WHOLE)
+    return {
+        "attention": {"n_heads": n_heads, **common, "query_scale": 1, "qk_norm": True, "v_norm": True},
+        **sections,
+    }
+
+
+def _sizes(r: Reader, types: list[str], same: bool) -> dict[str, Tree]:
+    """Key/value heads and width of a head for each type: global_ keys in released files, per_layer_config in others."""
+    n_kv_heads, head_dim = r.take("num_key_value_heads", WHOLE), r.take("head_dim", WHOLE)
+    found = {t: {"n_kv_heads": n_kv_heads, "head_dim": head_dim} for t in (SLIDING, FULL)}
+    layers = r.take("per_layer_config", MAPPING, none=True)
+    head_dim, n_kv_heads = (
+        r.take("global_head_dim", WHOLE, none=True), r.take("num_global_key_value_heads", WHOLE, none=True)
+    )  # fmt: skip
+    if layers is None:
+        found[FULL] |= said(head_dim=head_dim, n_kv_heads=n_kv_heads if same else None)
+        return found
+    changes = [_layer_sizes(r, layers, index, len(types)) for index in range(len(types))]
+    for kind in (SLIDING, FULL):
+        of_kind = [change for change, t in zip(changes, types, strict=True) if t == kind]
+        if any(change != of_kind[0] for change in of_kind):
+            raise SpecError(f"{r.where}per_layer_config must give all {kind} layers the same sizes")
+        found[kind] |= of_kind[0] if of_kind else {}
+    return found
+
+
+def _layer_sizes(r: Reader, layers: Tree, index: int, n_layers: int) -> Tree:
+    """What per_layer_config changes in a layer. Its keys are indices, padded with zeros or not."""
+    entries = {int(key): entry for key, entry in layers.items() if str(key).isdigit()}
+    if len(entries) != len(layers) or any(i >= n_layers for i in entries):
+        raise SpecError(f"{r.where}per_layer_config must have indices of the {n_layers} layers as keys")
+    inner = Reader(entries.get(index, {}), {}, f"{r.where}per_layer_config.{index}.")
+    sizes = said(
+        head_dim=inner.take("head_dim", WHOLE, none=True),
+        n_kv_heads=inner.take("num_key_value_heads", WHOLE, none=True),
+    )
+    inner.done()
+    return sizes
+
+
+def _rope(r: Reader, kind: str, types: list[str]) -> Tree:
+    sections = r.take("rope_parameters", MAPPING, none=True)
+    sections = ROPES if sections is None else sections
+    for key in sections:
+        if key not in KINDS:
+            raise SpecError(f"{r.where}rope_parameters has {key!r}; it must be of {SLIDING} and {FULL}")
+    if kind not in sections:
+        if kind in types:
+            raise SpecError(f"{r.where}rope_parameters.{kind} is missing")
+        return {}
+    inner = Reader(sections[kind], {}, f"{r.where}rope_parameters.{kind}.")
+    rope = rope_of(inner)
+    if "rope_spread" not in rope and "rope_fraction" in rope:
+        raise SpecError(f"{inner.where}partial_rotary_factor has no effect unless rope_type is proportional")
+    return rope
+
+
+def _moe(r: Reader, activation: str) -> Tree:
+    if "enable_moe_block" not in r.defaults or not r.take("enable_moe_block", FLAG):
+        r.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
+        return {}
+    keys = ("num_experts", "top_k_experts", "moe_intermediate_size")
+    experts, top_k, d_ff = (r.take(key, WHOLE) for key in keys)
+    other = said(activation=unless(activation, "gelu_tanh"))
+    return {"moe": {"experts": experts, "top_k": top_k, "d_ff": d_ff, **other}}
+
+
+def _per_layer(r: Reader, activation: str) -> Tree:
+    if "hidden_size_per_layer_input" not in r.defaults or not r.take("hidden_size_per_layer_input", COUNT):
+        r.ignore("vocab_size_per_layer_input")
+        return {}
+    if activation != "gelu_tanh":
+        raise SpecError(f"{r.where}hidden_activation must be gelu_pytorch_tanh where there are per-layer embeddings")
+    width, rows = r.take("hidden_size_per_layer_input", WHOLE), r.take("vocab_size_per_layer_input", WHOLE)
+    return {"per_layer_embedding": {"width": width, "table_rows": rows}}
+
+
+def _unified_towers(name: str, r: Reader, d_model: int) -> Tree:
+    return {"counted": counted.unified_vision(r, d_model) if name == "vision" else counted.unified_audio(r, d_model)}
+
+
+def _towers(name: str, r: Reader, d_model: int) -> Tree:
+    if name == "audio":
+        return {"counted": counted.gemma4_conformer(r, d_model, AUDIO_TOKENS)}
+    rope = dict(r.take("rope_parameters", MAPPING, none=True) or {})
+    inner = Reader(rope, {"rope_type": "axial", "rope_theta": 100.0}, f"{r.where}rope_parameters.")
+    inner.only("rope_type", "axial", "default", why="its RoPE is of two axes")
+    r.only("attention_bias", False, None, why="its projections have none")
+    r.ignore("max_position_embeddings")
+    patch, pool = r.take("patch_size", WHOLE), r.take("pooling_kernel_size", WHOLE)
+    keys = ("num_attention_heads", "num_key_value_heads", "head_dim")
+    n_heads, n_kv_heads, head_dim = (r.take(key, WHOLE) for key in keys)
+    heads = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "head_dim": head_dim}
+    normed = {"query_scale": 1, "qk_norm": True, "v_norm": True}
+    theta = inner.take("rope_theta", NUMBER)
+    inner.done()
+    return {
+        "d_model": r.take("hidden_size", WHOLE),
+        "n_layers": r.take("num_hidden_layers", WHOLE),
+        "final_norm": False,
+        "attention": {**heads, **normed, "mask": "bidirectional", "rope_theta": theta},
+        "mlp": {"d_ff": r.take("intermediate_size", WHOLE), "activation": r.word("hidden_activation", ACTIVATIONS)},
+        "norm": {"eps": r.take("rms_norm_eps", NUMBER), "gain": "plain", "post": True},
+        "patches": {
+            "image_size": SQUARE * patch * pool,
+            "patch_size": patch,
+            "positions": r.take("position_embedding_size", WHOLE),
+            "bias": False,
+        },
+        "projector": {"pool": pool, "norm": "plain", **_ranges(r)},
+    }
+
+
+def _ranges(r: Reader) -> Tree:
+    r.take("use_clipped_linears", FLAG)  # ranges that linear layers clip to: buffers, in no count
+    return {"standardize": True} if r.take("standardize", FLAG) else {}
+
+
+# ---------------------------------------------------------------- spec -> config.json
+
+
+def write(spec: ModelSpec) -> Tree:
+    """The config.json of a Gemma 4: of its text decoder where it has no towers."""
+    towers = {name: getattr(spec, name) for name in ("vision", "audio") if getattr(spec, name) is not None}
+    stem = "gemma4_unified" if _is_unified(spec) else "gemma4"
+    words = _text_words(spec, stem)
+    if not towers:
+        return {"architectures": ["Gemma4ForCausalLM"], "model_type": "gemma4_text", **words}
+    config: Tree = {
+        "architectures": [f"Gemma4{'Unified' if stem == 'gemma4_unified' else ''}ForConditionalGeneration"],
+        "model_type": stem,
+        "text_config": {"model_type": f"{stem}_text", **words},
+        "vision_config": None,
+        "audio_config": None,
+        "tie_word_embeddings": words["tie_word_embeddings"],
+    }
+    for name, tower in towers.items():
+        if tower.token is not None:
+            config["image_token_id" if name == "vision" else "audio_token_id"] = tower.token
+        config[f"{name}_config"] = {"model_type": f"{stem}_{name}", **_tower_words(spec, name, tower, stem)}
+    return config
+
+
+def _is_unified(spec: ModelSpec) -> bool:
+    """Whether its pictures are embedded without a tower."""
+    return any(tower.counted and top_block(tower, "tower").parameters is None for tower in spec.stacks if tower.counted)
+
+
+def _tower_words(spec: ModelSpec, name: str, tower: Stack, stem: str) -> Tree:
+    if stem == "gemma4_unified":
+        return {"mm_embed_dim": spec.d_model, "output_proj_dims": spec.d_model} if name == "vision" else {}
+    if tower.counted:
+        return {}  # the class's own; another one shows when it is read back
+    layer = tower.in_order()[0]
+    attention, mlp, patches = block(layer, "attention"), block(layer, "mlp"), top_block(tower, "patches")
+    project = top_block(tower, "projector")
+    return {
+        "hidden_size": patches.d_model,
+        "intermediate_size": mlp.sizes()["F"],
+        "num_hidden_layers": len(tower.in_order()),
+        "num_attention_heads": attention.n_heads,
+        "num_key_value_heads": attention.n_kv_heads,
+        "head_dim": attention.head_dim,
+        "hidden_activation": ACTIVATION_WORDS[mlp.activation],
+        "rms_norm_eps": project.norm_eps,
+        "rope_parameters": {"rope_type": "axial", "rope_theta": real(attention.rope_theta)},
+        "pooling_kernel_size": project.pool,
+        "patch_size": patches.patch_size,
+        "position_embedding_size": patches.positions,
+        "standardize": project.standardize,
+    }
+
+
+def _text_words(spec: ModelSpec, stem: str) -> Tree:
+    layers = spec.decoder.in_order()
+    attentions = [block(layer, "attention") for layer in layers]
+    types = [layer_type_of(attention) for attention in attentions]
+    of_type = dict(zip(types, attentions, strict=True))
+    local, full = of_type.get(SLIDING, attentions[-1]), of_type.get(FULL, attentions[-1])
+    mlps, head = [block(layer, "mlp") for layer in layers], top_block(spec.decoder, "head")
+    words: Tree = {
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.d_model,
+        "intermediate_size": mlps[0].sizes()["F"],
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": one([a.n_heads for a in attentions], "attention.n_heads"),
+        "num_key_value_heads": local.n_kv_heads,
+        "head_dim": local.head_dim,
+        "hidden_activation": ACTIVATION_WORDS[mlps[0].activation],
+        "max_position_embeddings": spec.context,
+        "rms_norm_eps": top_block(spec.decoder, "final_norm").eps,
+        "tie_word_embeddings": head is None or head.tied,
+        "rope_parameters": {**ROPES, **{t: rope_words(a) for t, a in of_type.items()}},
+        "sliding_window": 512 if local.window is None else local.window,
+        "layer_types": types,
+        "final_logit_softcapping": None if head is None else real(head.softcap),
+        "use_bidirectional_attention": "vision" if local.image_blocks else None,
+        "attention_k_eq_v": full.k_is_v,
+        "num_kv_shared_layers": sum(a.kv == "shared" for a in attentions),
+        "use_double_wide_mlp": mlps[-1].sizes()["F"] != mlps[0].sizes()["F"],
+        **_global_words(local, full, types),
+    }
+    return words if stem == "gemma4_unified" else words | _extras(spec)
+
+
+def _global_words(local: Any, full: Any, types: list[str]) -> Tree:
+    """Sizes of the full layers: under the released names where these can say them, else layer by layer."""
+    if full.k_is_v or full.n_kv_heads == local.n_kv_heads:
+        return {
+            "global_head_dim": full.head_dim,
+            "num_global_key_value_heads": full.n_kv_heads if full.k_is_v else None,
+        }
+    sizes = {"head_dim": full.head_dim, "num_key_value_heads": full.n_kv_heads}
+    return {"per_layer_config": {str(i): sizes for i, t in enumerate(types) if t == FULL}}
+
+
+def _extras(spec: ModelSpec) -> Tree:
+    """Experts and per-layer embeddings, or that there are none."""
+    embedding = top_block(spec.decoder, "per_layer_embedding")
+    if embedding is not None and embedding.table_rows is None:
+        raise SpecError("per_layer_embedding.table_rows is null, and its per-layer embeddings have a table")
+    words: Tree = {"hidden_size_per_layer_input": 0 if embedding is None else embedding.width}
+    if embedding is not None:
+        words["vocab_size_per_layer_input"] = embedding.table_rows
+    moe = next((found for path, found in spec.decoder.in_order()[0].blocks() if path == "moe"), None)
+    if moe is None:
+        return words | {"enable_moe_block": False}
+    sizes = {"num_experts": moe.experts, "top_k_experts": moe.top_k, "moe_intermediate_size": moe.d_ff}
+    return words | {"enable_moe_block": True, **sizes}
+
+
+# ---------------------------------------------------------------- names of tensors
+
+LAYER: Table = {**BLOCKS, **FOUR_NORMS, **PER_LAYER, "layer_scalar.scalar": "layer_scalar 1"}
+WITH_EXPERTS: Table = {
+    **LAYER,
+    "mlp.post_norm.gain": "post_feedforward_layernorm_1.weight",
+    "mlp.joint_norm.gain": "post_feedforward_layernorm.weight",
+    "moe.norm": "pre_feedforward_layernorm_2.weight",
+    "moe.post_norm.gain": "post_feedforward_layernorm_2.weight",
+    "moe.router": "router.proj.weight",
+    "moe.router_scale": "router.scale",
+    "moe.expert_scale": "router.per_expert_scale",
+    "moe.gate": Part("experts.gate_up_proj", axis="F", index=0, of=2),
+    "moe.up": Part("experts.gate_up_proj", axis="F", index=1, of=2),
+    "moe.down": "experts.down_proj",
+}
+VISION_LAYER: Table = {
+    **{ours: f"{name.replace('.weight', '.linear.weight')}" for ours, name in BLOCKS.items() if "norm" not in ours},
+    "attention.q_norm": "self_attn.q_norm.weight",
+    "attention.k_norm": "self_attn.k_norm.weight",
+    **PRE_NORMS,
+    **FOUR_NORMS,
+}
+
+
+def naming(spec: ModelSpec) -> Naming:
+    """Names as in Gemma4ForCausalLM, or Gemma4ForConditionalGeneration where there are towers."""
+    before = "model.language_model." if spec.vision or spec.audio else "model."
+    before = before if top_block(spec.decoder, "head") is not None else ""
+    experts = any(path == "moe" for path, _ in spec.decoder.layers[0].blocks())
+    tower = "model.vision_tower."
+    return Naming(
+        layers={"decoder": f"{before}layers.{{}}.", "vision": f"{tower}encoder.layers.{{}}."},
+        rows={"decoder": WITH_EXPERTS if experts else LAYER, "vision": VISION_LAYER},
+        outside={
+            **outside(before, "lm_head.weight"),
+            **per_layer(before),
+            "vision.patches.patch": f"{tower}patch_embedder.input_proj.weight D(IOC)",
+            "vision.patches.position": f"{tower}patch_embedder.position_embedding_table",
+            "vision.projector.std_bias": f"{tower}std_bias",
+            "vision.projector.std_scale": f"{tower}std_scale",
+            "vision.projector.project": "model.embed_vision.embedding_projection.weight",
+        },
+        counted={
+            "vision": ("model.embed_vision.", "model.vision_embedder."),
+            "audio": ("model.audio_tower.", "model.embed_audio."),
+        },
+    )

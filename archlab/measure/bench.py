@@ -25,6 +25,7 @@ from archlab.measure.stats import summarize
 from archlab.measure.timing import Sampler
 from archlab.nn.build import build
 from archlab.nn.cache import Cache
+from archlab.nn.inputs import inputs_of
 from archlab.spec import ModelSpec, Workload
 
 BACKEND = "eager"
@@ -150,21 +151,21 @@ class Trial:
         self.bench, self.work = bench, work
         self.problem = ""
         self.cache: Cache | None = None
-        self.ids: torch.Tensor | None = None
+        self.inputs: dict[str, torch.Tensor] = {}
         self.cache_bytes: int | None = None
         self.gpu_state: dict[str, str] | None = None
         self.sampler = Sampler(self.step, bench.device)
 
     def step(self) -> torch.Tensor:
         """One repetition: `new` tokens that end at `context`. Returns the logits."""
-        cache: Any = self.cache
-        cache.position = self.work.context - self.work.new
-        return self.bench.model(self.ids, cache, logits=self.work.logits)
+        if self.cache is not None:
+            self.cache.position = self.work.context - self.work.new
+        return self.bench.model(**{"ids": None, **self.inputs}, cache=self.cache, logits=self.work.logits)
 
     @_experiment
     def warm_up(self, seconds: float) -> None:
         """Allocates, repeats by the clock, and checks logits the first time: every repetition is the same."""
-        if self.cache is None:
+        if not self.inputs:
             self._prepare()
         self.sampler.warm_up(seconds, self._checked_step)
         self.gpu_state = gpu_state(self.bench.device)
@@ -199,16 +200,16 @@ class Trial:
 
     def free(self) -> None:
         """Drops the cache."""
-        self.cache = self.ids = None
+        self.cache, self.inputs = None, {}
 
     def _prepare(self) -> None:
         work, bench = self.work, self.bench
         generator = torch.Generator().manual_seed(bench.seed)
-        ids = torch.randint(bench.spec.vocab_size, (work.batch, work.new), generator=generator)
-        self.ids = ids.to(bench.device)
-        self.cache = bench.model.init_cache(work.batch, work.context)
-        self.cache_bytes = int(self.cache.nbytes)
-        fill_cache(self.cache, bench.seed)
+        self.inputs = inputs_of(bench.model, work, generator)
+        if bench.spec.decodes:
+            self.cache = bench.model.init_cache(work.batch, work.context, source=work.source)
+            self.cache_bytes = int(self.cache.nbytes)
+            fill_cache(self.cache, bench.seed)
 
 
 def fill_cache(cache: Cache, seed: int) -> None:

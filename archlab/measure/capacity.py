@@ -42,7 +42,7 @@ class Need:
 def need(spec: ModelSpec, work: Workload, dtype: str, device: torch.device) -> Need:
     """Bytes for one workload on a device, in the number format named."""
     precision = load_precision(dtype)
-    cache = kv_cache(spec, work.context, work.batch, precision).total
+    cache = kv_cache(spec, work.context, work.batch, precision, source=work.source).total
     workspace = activation_bytes(spec, work) if device.type == "cpu" else 0
     return Need(int(weight_bytes(spec, precision)), int(cache), workspace)
 

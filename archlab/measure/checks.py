@@ -12,8 +12,9 @@ import torch
 
 from archlab.measure.devices import DTYPES, device_name
 from archlab.measure.provenance import config_hash, provenance
-from archlab.measure.studies import QUICK
+from archlab.measure.studies import EVERY_BLOCK, QUICK, TINY
 from archlab.nn.build import build
+from archlab.presets import load
 from archlab.spec import ModelSpec
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
@@ -53,6 +54,7 @@ class Check:
 def checks_for(device: torch.device, dtype: str) -> Iterator[Check]:
     """The checks that say something on a device: a CPU is not compared with itself."""
     tiny = [next(iter(study.points()))[1] for study in QUICK]
+    tiny += [load(name, {**TINY, **keys}) for name, keys in EVERY_BLOCK.items()]
     for spec in tiny:
         yield Check("cached decode equals full forward", spec, "fp32", cached_and_full)
         if device.type != "cpu":

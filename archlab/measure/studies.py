@@ -52,6 +52,16 @@ QUICK = (
 )
 """A check that everything works here, in seconds: its times say nothing about a real model."""
 
+EVERY_BLOCK: dict[str, Mapping[str, Any]] = {
+    "recurrentgemma-2b": {"recurrent.width": 64, "recurrent.n_heads": 4, "local.window": 16, "attention.n_kv_heads": 1},
+    "gemma-3n-e2b": {
+        "n_layers": 11, "attention.n_kv_heads": 2, "local.window": 16, "laurel.rank": 8, "spans.sparse.layers": ":3",
+        "per_layer_embedding.width": 8, "per_layer_embedding.table_rows": 512, "spans.shared.layers": "-2:",
+        "vision": None, "audio": None,
+    },
+}  # fmt: skip
+"""Presets whose blocks QUICK has not, and the keys besides TINY that shrink them."""
+
 CPU = (
     Study("gemma-3-270m", "attention.n_kv_heads", (1, 2, 4), prefill=(512,), decode=(512,)),
     Study("gemma-3-270m", "local.window", (512, 128), prefill=(512,), decode=(512,)),

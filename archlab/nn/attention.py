@@ -11,7 +11,7 @@ from archlab import blocks
 from archlab.nn.declare import Declared, merge, project
 from archlab.nn.mlp import biased
 from archlab.nn.norm import rms_norm, unit_rms
-from archlab.nn.rope import rope_of, rotate
+from archlab.nn.rope import rope_of, rotate, rotate_halves
 from archlab.nn.softcap import soft_cap
 from archlab.nn.step import Sight, Step
 
@@ -33,6 +33,7 @@ class Attention(Declared):
         self.gain_offset = float(block.norm_plus_one)
         self.scale, self.cap, self.rope = block.scale, soft_cap(block.softcap), rope_of(block)
         self.sight = Sight(block.mask, block.window, block.ahead, block.image_blocks)
+        self.rotate = rotate if block.rope_axes == 1 else rotate_halves
         self.keys_and_values = self._own if block.kv == "own" else self._shared
         self.widen = self._with_source if block.source == "merged" else self._alone
 
@@ -47,7 +48,7 @@ class Attention(Declared):
 
     def turned(self, x: Tensor, step: Step) -> Tensor:
         """x by RoPE, where the block has it."""
-        return x if self.rope is None else rotate(x, step.angles(self.rope))
+        return x if self.rope is None else self.rotate(x, step.angles(self.rope))
 
     def _own(self, x: Tensor, step: Step) -> tuple[Tensor, ...]:
         k = biased(project(x, self.k), self, "k")  # B T K H

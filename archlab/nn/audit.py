@@ -25,6 +25,7 @@ from archlab.nn.build import build
 from archlab.nn.cache import Cache
 from archlab.nn.declare import declared
 from archlab.nn.decoder import Decoder
+from archlab.nn.inputs import inputs_of
 from archlab.spec import ModelSpec, Workload
 
 HARMLESS = {
@@ -82,7 +83,7 @@ def audit(spec: ModelSpec, context: int | None = None, batch: int = 1) -> Audit:
     prefill = telling_work(spec, batch, context)
     spec.admit(prefill)
     model = build(spec, device="meta", dtype=torch.bfloat16)
-    checks = [*_parameters(model), *_cache_bytes(model, prefill)]
+    checks = [*_parameters(model), *(_cache_bytes(model, prefill) if spec.decodes else ())]
     steps = [(f"prefill of {context}", prefill)]
     steps += [(f"decode step at {context}", prefill.decode())] if spec.decodes else []
     for title, work in steps:
@@ -162,26 +163,6 @@ class Run(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         given = {"ids": None} | dict(zip(self.inputs, tensors, strict=True))
         return self.model(cache=self.cache, logits=self.logits, **given)
-
-
-def inputs_of(model: Decoder, work: Workload) -> dict[str, Tensor]:
-    """What a forward pass of the workload is given: ids, and pixels where images are new.
-
-    With an encoder `ids` is the source, where it is new, and the tokens are `decoder_ids`.
-    """
-    device = next(model.parameters()).device
-
-    def tokens(length: int) -> Tensor:
-        return torch.zeros(work.batch, length, dtype=torch.long, device=device)
-
-    found = {"ids": tokens(work.new)}
-    if model.spec.encoder is not None:
-        found = {"ids": tokens(work.new_source)} if work.new_source else {}
-        found["decoder_ids"] = tokens(work.new)
-    if work.new_images:
-        side = model.vision.patches.block.image_size
-        found["pixels"] = torch.zeros(work.batch * work.new_images, 3, side, side, device=device)
-    return found
 
 
 def traced_flops(model: Decoder, work: Workload) -> int:

@@ -21,6 +21,7 @@ from archlab.nn.moe import MoE
 from archlab.nn.norm import LayerNorm, RMSNorm
 from archlab.nn.per_layer_embedding import PerLayerEmbedding, PerLayerInput
 from archlab.nn.rglru import RGLRU
+from archlab.nn.vision import Patches, Projector
 from archlab.spec import Block, ModelSpec
 
 MODULES: dict[type[Block], type[Declared]] = {
@@ -36,8 +37,10 @@ MODULES: dict[type[Block], type[Declared]] = {
     blocks.Laurel: Laurel,
     blocks.MLP: MLP,
     blocks.MoE: MoE,
+    blocks.Patches: Patches,
     blocks.PerLayerEmbedding: PerLayerEmbedding,
     blocks.PerLayerInput: PerLayerInput,
+    blocks.Projector: Projector,
     blocks.RGLRU: RGLRU,
     blocks.RMSNorm: RMSNorm,
 }

@@ -56,15 +56,11 @@ class Whole:
 
     def __init__(self, state: State, buffer: Tensor) -> None:
         self.buffer = buffer  # B slots ...
-        self.path, self.length = state.name, buffer.shape[1]
+        self.length = buffer.shape[1]
 
     def write(self, fresh: Tensor) -> Tensor:
         """Keeps fresh (B n ...), of at most so many slots; returns it."""
         self.length = fresh.shape[1]
-        if self.length > self.buffer.shape[1]:
-            raise CacheError(
-                f"{self.length} source tokens overfill the cache, which was made for source={self.buffer.shape[1]}"
-            )
         self.buffer[:, : self.length] = fresh
         return fresh
 
@@ -80,10 +76,13 @@ LAYOUTS: dict[str, type[Slots] | type[Ring] | type[Whole]] = {
 
 
 class Cache:
-    """States of `batch` sequences, each of up to `context` tokens, of which `position` have gone by."""
+    """States of `batch` sequences, each of up to `context` tokens, of which `position` have gone by.
 
-    def __init__(self, states: Mapping[str, Slots | Ring | Whole], batch: int, context: int) -> None:
-        self.states, self.batch, self.context = states, batch, context
+    A source has up to `source` tokens; its states are written once, before or with the first token's.
+    """
+
+    def __init__(self, states: Mapping[str, Slots | Ring | Whole], batch: int, context: int, source: int = 0) -> None:
+        self.states, self.batch, self.context, self.source = states, batch, context, source
         self.position = 0
 
     @property
@@ -91,13 +90,15 @@ class Cache:
         """Bytes of all buffers."""
         return sum(state.buffer.nbytes for state in self.states.values())
 
-    def admit(self, batch: int, new: int) -> None:
-        """Raises CacheError unless so many tokens of so many sequences can follow."""
+    def admit(self, batch: int, new: int, source: int = 0) -> None:
+        """Raises CacheError unless so many tokens of so many sequences can follow, and so many of a source."""
         if batch != self.batch:
             raise CacheError(f"ids of {batch} sequences do not match the cache, which was made for batch={self.batch}")
         if self.position + new > self.context:
             after = f"{new} more tokens after {self.position}" if self.position else f"{new} tokens"
             raise CacheError(f"{after} overfill the cache, which was made for context={self.context}")
+        if source > self.source:
+            raise CacheError(f"{source} source tokens overfill the cache, which was made for source={self.source}")
 
     def append(self, path: str, name: str, fresh: Tensor) -> Tensor:
         """Writes a state of the new tokens; returns what they see of it."""
@@ -121,7 +122,7 @@ class NoCache:
 
     position = 0
 
-    def admit(self, batch: int, new: int) -> None:
+    def admit(self, batch: int, new: int, source: int = 0) -> None:
         """All come in."""
 
     def append(self, path: str, name: str, fresh: Tensor) -> Tensor:

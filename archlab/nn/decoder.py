@@ -11,6 +11,7 @@ from archlab.nn.altup import AltUpLayer
 from archlab.nn.attention import Attention
 from archlab.nn.cache import LAYOUTS, Cache, NoCache, Ring, Slots, Whole
 from archlab.nn.declare import declared, tie
+from archlab.nn.images import check_features, check_forgotten, check_pixels, check_places, runs
 from archlab.nn.stack import Layer, Make, Stack
 from archlab.nn.step import Step
 from archlab.spec import ModelSpec, Workload
@@ -65,9 +66,11 @@ class Decoder(Stack):
     ) -> Tensor:
         """ids B T -> logits B T V, or B 1 V of the last token (logits="last"); hidden states B T D without a head.
 
-        With a cache the tokens follow those that it holds, and nothing is differentiated.
+        With a cache the tokens follow those that it holds, and nothing is differentiated. All sequences of a batch have
+        one length, and all sources: there is no padding, and no mask for it.
 
-        decoder_ids  B T of a model with an encoder, whose source is then `ids` B E (None once the cache keeps it)
+        decoder_ids  B T of a model with an encoder, whose source is then `ids` B E: given with the first tokens, and
+                     None once a cache keeps the keys and values that were made of it
         pixels       images I 3 H W, in the order in which their tokens stand in the sequences
         features     images as the tower and projector make them, I tokens D, instead of pixels
         audio        the same of a counted audio tower
@@ -75,32 +78,79 @@ class Decoder(Stack):
         Raises ArchlabError for ids that are not integers of that shape, or that the cache cannot take.
         """
         memory = NoCache() if cache is None else cache
+        self._refuse(cache is not None and not self.spec.decodes, "a cache", "causal layers")
+        if self.spec.encoder is None:
+            self._refuse(decoder_ids is not None, "decoder_ids", "an encoder")
+        else:
+            self._admit(ids, decoder_ids, memory, pixels, features, audio)
         with torch.set_grad_enabled(cache is None and torch.is_grad_enabled()):
-            features = features if pixels is None else self.see(pixels)
-            given = {"vision": features, "audio": audio}
+            given = {"vision": self._seen(ids, pixels, features), "audio": audio}
             if self.spec.encoder is None:
-                self._refuse(decoder_ids is not None, "decoder_ids", "an encoder")
                 return self._decode(ids, memory, logits, given, prefix, None)
             source = None if ids is None else self.encode(ids, given)
             return self._decode(decoder_ids, memory, logits, {}, prefix, source)
 
+    def _admit(
+        self, ids: Tensor | None, decoder_ids: Tensor | None, memory: Cache | NoCache, *seen: Tensor | None
+    ) -> None:
+        """Raises ArchlabError unless there are tokens to decode, and a source with the first of them and none later."""
+        if decoder_ids is None:
+            raise ArchlabError(
+                f"decoder_ids are missing: ids are the source, which the encoder of {self.spec.name} reads"
+            )
+        batch, new = checked(decoder_ids, name="decoder_ids")
+        if memory.position:
+            if any(given is not None for given in (ids, *seen)):
+                raise ArchlabError(
+                    "ids must be None, without images: the source came with the first tokens and is kept"
+                )
+            return
+        if ids is None:
+            raise ArchlabError("ids, the source, are missing: only a cache keeps them, from the first tokens on")
+        sources, length = checked(ids)
+        if sources != batch:
+            raise ArchlabError(f"ids of {sources} sequences do not match decoder_ids of {batch}")
+        memory.admit(batch, new, length)
+
+    def _seen(self, ids: Tensor | None, pixels: Tensor | None, features: Tensor | None) -> Tensor | None:
+        """Features of the images in `ids`, given or made of pixels."""
+        if pixels is None:
+            return features
+        if features is not None:
+            raise ArchlabError("pixels and features cannot both be given: features are what the tower makes of pixels")
+        side = self._side()
+        tower = self._tower("vision", "pixels")
+        check_pixels(pixels, side)
+        checked(ids)
+        check_places(ids, tower, len(pixels), tower.tokens)
+        return self.see(pixels)
+
     def see(self, pixels: Tensor) -> Tensor:
         """Images I 3 H W -> features I tokens D, by the tower and its projector."""
+        check_pixels(pixels, self._side())
+        return self.vision.run(self.vision.patches(pixels), self._step(self.spec.vision.length, NoCache()))
+
+    def _side(self) -> int:
+        """Pixels of an image's side."""
         tower = self.spec.vision
         self._refuse(tower is None or tower.counted, "pixels", "a vision tower that can be run")
-        patches = self.vision.patches
-        side = patches.block.image_size
-        if pixels.dim() != 4 or tuple(pixels.shape[1:]) != (3, side, side):
-            raise ArchlabError(f"pixels must be (images, 3, {side}, {side}), not {tuple(pixels.shape)}")
-        step = self._step(patches.block.side**2, NoCache())
-        return self.vision.run(patches(pixels.to(step.dtype)), step)
+        return self.vision.patches.block.image_size
+
+    def _tower(self, name: str, what: str) -> archlab_spec.Stack:
+        """The tower of that name, whose tokens the sequence has places for."""
+        tower = getattr(self.spec, name)
+        self._refuse(tower is None, what, f"a section {name}")
+        self._refuse(tower.token is None, what, f"a token that stands for them ({name}.token)")
+        return tower
 
     def encode(self, ids: Tensor, given: dict[str, Tensor | None] | None = None) -> Tensor:
-        """Source ids B E -> hidden states B E D of the encoder."""
-        _, new = checked(ids, "all")
-        step = self._step(new, NoCache(), images=self._images(ids))
-        step.ids = ids
-        return self.encoder.run(self._placed(self.encoder.embedding(ids), ids, given or {}), step)
+        """Source ids B E -> hidden states B E D of the encoder. `given`: the features of images and sounds in it."""
+        self._refuse(self.spec.encoder is None, "a source to encode", "an encoder")
+        _, new = checked(ids)
+        given = given or {}
+        step = self._step(new, NoCache(), images=self._images(ids, given))
+        step.ids = self._texts(ids)
+        return self.encoder.run(self._placed(self.encoder.embedding(ids), ids, given), step)
 
     def _decode(
         self,
@@ -113,9 +163,8 @@ class Decoder(Stack):
     ) -> Tensor:
         batch, new = checked(ids, logits)
         memory.admit(batch, new)
-        self._refuse(not self.spec.decodes and memory.position > 0, "a cache", "causal layers")
         step = self._step(
-            new, memory, prefix=self._prefix(prefix, memory, new), images=self._images(ids), source=source
+            new, memory, prefix=self._prefix(prefix, memory, new), images=self._images(ids, given), source=source
         )
         step.ids = self._texts(ids)
         x = self.run(self._placed(self.embedding(ids), ids, given), step, last=logits == "last")
@@ -127,20 +176,21 @@ class Decoder(Stack):
         return Step(new, memory, first.device, first.dtype, **more)  # type: ignore[arg-type]
 
     def _prefix(self, prefix: int, memory: Cache | NoCache, new: int) -> int:
-        masks = {m.block.mask for m in declared(self).values() if isinstance(m, Attention)} if prefix else {"prefix"}
+        if not isinstance(prefix, int) or isinstance(prefix, bool) or prefix < 0:
+            raise ArchlabError(f"prefix={prefix!r} must be a whole number of 0 or more")
+        if not prefix:
+            return 0
+        masks = {layer.attention.block.facts().get("mask") for layer in self.layers}
         self._refuse("prefix" not in masks, f"prefix={prefix}", "layers whose mask is prefix")
-        if prefix and (memory.position or prefix > new):
-            raise ArchlabError(f"prefix={prefix} must come whole, with the first tokens (here {new})")
+        if memory.position:
+            raise ArchlabError(f"prefix={prefix} must come with the first tokens, and {memory.position} have gone by")
+        if prefix > new:
+            raise ArchlabError(f"prefix={prefix} must come whole, in one call; here are {new} tokens")
         return prefix
 
-    def _images(self, ids: Tensor) -> Tensor | None:
-        """B T: which image a token belongs to, from 1, by runs of the image token; 0 for text."""
-        token = self.spec.vision.token if self.spec.vision is not None else None
-        if token is None:
-            return None
-        inside = ids == token
-        starts = inside & ~torch.cat((torch.zeros_like(inside[:, :1]), inside[:, :-1]), 1)
-        return starts.cumsum(1) * inside
+    def _images(self, ids: Tensor, given: dict[str, Tensor | None]) -> Tensor | None:
+        """B T: which image a token belongs to, where there are any."""
+        return None if given.get("vision") is None else runs(ids, self._tower("vision", "features").token)
 
     def _texts(self, ids: Tensor) -> Tensor:
         """ids with 0 where an image or a sound stands: tables of per-layer embeddings have no row for them."""
@@ -152,17 +202,13 @@ class Decoder(Stack):
     def _placed(self, x: Tensor, ids: Tensor, given: dict[str, Tensor | None]) -> Tensor:
         """The embedded sequence B T D with features in the places of their tokens."""
         for name, features in given.items():
-            if features is None:
-                continue
-            tower = getattr(self.spec, name)
-            self._refuse(tower is None or tower.token is None, f"{name} features", "a token that stands for them")
-            here = ids == tower.token  # B T
-            if not ids.is_meta and int(here.sum()) != features.shape[:-1].numel():
-                raise ArchlabError(
-                    f"{int(here.sum())} tokens of {name} in the ids (each {tower.token}) do not match its "
-                    f"{features.shape[:-1].numel()} features"
-                )
-            x = x.masked_scatter(here[..., None], features.to(x.dtype))
+            if features is not None:
+                tower = self._tower(name, "features" if name == "vision" else name)
+                check_features(features, tower, x.shape[-1])
+                check_places(ids, tower, *features.shape[:2])
+                x = x.masked_scatter((ids == tower.token)[..., None], features.to(x.dtype))
+            elif getattr(self.spec, name) is not None and getattr(self.spec, name).token is not None:
+                check_forgotten(ids, getattr(self.spec, name))
         return x
 
     def _refuse(self, wrong: bool, what: str, needed: str) -> None:
@@ -173,8 +219,9 @@ class Decoder(Stack):
         """An empty cache for `batch` sequences of up to `context` tokens, in the weights' format unless told.
 
         A model with an encoder keeps keys and values of up to `source` tokens besides. A state with a format of its
-        own (a recurrence's, fp32) has that one.
+        own (a recurrence's, fp32) has that one. Raises ArchlabError for a model that reads whole sequences.
         """
+        self._refuse(not self.spec.decodes, "a cache", "causal layers")
         self.spec.admit(Workload(batch, context=context, source=source))  # refuses sizes that cannot be
         first = next(self.parameters())
         states: dict[str, Slots | Ring | Whole] = {}
@@ -185,15 +232,15 @@ class Decoder(Stack):
                     held = torch.float32 if state.bits == 32 else dtype or first.dtype
                     buffer = torch.zeros(shape, device=first.device, dtype=held)
                     states[f"{path}.{state.name}"] = LAYOUTS[state.capacity](state, buffer)
-        return Cache(states, batch, context)
+        return Cache(states, batch, context, source)
 
 
-def checked(ids: Tensor | None, logits: str) -> tuple[int, int]:
+def checked(ids: Tensor | None, logits: str = "all", name: str = "ids") -> tuple[int, int]:
     """(batch, new tokens) of ids. Raises ArchlabError."""
     if not isinstance(ids, Tensor):
-        raise ArchlabError(f"ids must be a tensor of shape (batch, tokens), not {type(ids).__name__}")
+        raise ArchlabError(f"{name} must be a tensor of shape (batch, tokens), not {type(ids).__name__}")
     if ids.dim() != 2 or ids.dtype not in (torch.int32, torch.int64) or ids.numel() == 0:
-        raise ArchlabError(f"ids must be whole numbers (batch, tokens), not {ids.dtype} of shape {tuple(ids.shape)}")
+        raise ArchlabError(f"{name} must be whole numbers (batch, tokens), not {ids.dtype} of shape {tuple(ids.shape)}")
     if logits not in ("all", "last"):
         raise ArchlabError(f"logits={logits!r} must be all or last")
     return int(ids.shape[0]), int(ids.shape[1])

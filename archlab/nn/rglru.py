@@ -98,8 +98,8 @@ def carried(h: Tensor, a: Tensor, fresh: Tensor) -> Tensor:
 def scan(a: Tensor, b: Tensor) -> Tensor:
     """h_t = a_t h_(t-1) + b_t along the tokens, from h = 0: B T L of both -> B T L.
 
-    Odd-even reduction: two steps in one are a step too, a = a2 a1 and b = a2 b1 + b2. So every second h comes from a scan
-    of half the length, and the others follow. O(T) work in O(log T) operations; a <= 1, so nothing grows.
+    Odd-even reduction: two steps in one are a step too, a = a2 a1 and b = a2 b1 + b2. So every second h comes from a
+    scan of half the length, and the others follow. O(T) work in O(log T) operations; a <= 1, so nothing grows.
     """
     length = b.shape[1]
     if length == 1:

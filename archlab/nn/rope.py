@@ -3,6 +3,9 @@
 Where only a share of the head turns there are two conventions. "turned": RoPE as if the head ended there, the rest of
 it passes (RecurrentGemma). "head": the pairs and exponents of the whole head, of which the fastest share turns and the
 rest stands still (Gemma 4, "proportional").
+
+Patches of an image stand in rows: with a `side`, the column of a patch turns the first half of a head, and its row the
+second, each half as a head of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch import Tensor
 from archlab import blocks
 
 Angles = tuple[Tensor, Tensor]
-"""cos and sin, T 1 P for P pairs."""
+"""cos and sin, T 1 P for P pairs; T 1 2 P for the pairs of each half, of patches."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Rope:
     factor: float
     fraction: float
     spread: str
+    side: int | None = None
 
     @property
     def turned(self) -> int:
@@ -42,7 +46,11 @@ class Rope:
 
     def angles(self, positions: Tensor, dtype: torch.dtype) -> Angles:
         """cos and sin of position * frequency, computed in fp32 and then cast."""
-        turns = positions.float()[:, None, None] * self.frequencies(positions.device)  # T 1 P
+        if self.side is None:
+            at = positions[:, None, None]  # T 1 1
+        else:
+            at = torch.stack((positions % self.side, positions // self.side), -1)[:, None, :, None]  # T 1 2 1
+        turns = at.float() * self.frequencies(positions.device)  # T 1 P, T 1 2 P
         return turns.cos().to(dtype), turns.sin().to(dtype)
 
 
@@ -50,7 +58,9 @@ def rope_of(block: blocks.Attention) -> Rope | None:
     """What a block says of its rotation; None where it has none."""
     if block.rope_theta is None:
         return None
-    return Rope(block.head_dim, block.rope_theta, block.rope_factor, block.rope_fraction, block.rope_spread)
+    side = None if block.rope_axes == 1 else block.side
+    width = block.head_dim // block.rope_axes
+    return Rope(width, block.rope_theta, block.rope_factor, block.rope_fraction, block.rope_spread, side)
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
@@ -59,3 +69,8 @@ def rotate(x: Tensor, angles: Angles) -> Tensor:
     pairs = cos.shape[-1]
     a, b, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), -1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), -1)
+
+
+def rotate_halves(x: Tensor, angles: Angles) -> Tensor:
+    """x B T N H, each half of it turned by an axis of its own."""
+    return rotate(x.unflatten(-1, (2, -1)), angles).flatten(-2)  # B T N 2 H/2

@@ -68,13 +68,13 @@ class Step:
         return (ago < sight.window) & (ago >= -ahead)
 
     def _causal(self, sight: Sight) -> Tensor:
-        """i - W < j <= i; besides, j > i within a prefix or within one image."""
+        """i - W < j <= i; besides, all of a prefix within it, windows or not, and j > i within one image."""
         first = self.context - keys_seen(self.new, self.context, sight.window)
         keys = torch.arange(first, self.context, device=self.positions.device)
         ago = self.positions[:, None] - keys  # T U
         seen = ago >= 0 if sight.window is None else (ago >= 0) & (ago < sight.window)
         if sight.mask == "prefix" and self.prefix:
-            seen = seen | ((ago < 0) & (self.positions[:, None] < self.prefix) & (keys < self.prefix))
+            seen = seen | ((self.positions[:, None] < self.prefix) & (keys < self.prefix))
         if sight.image_blocks and self.images is not None:
             past = self.images.new_zeros(len(self.images), len(keys) - self.new)
             among = torch.cat((past, self.images), 1)  # B U

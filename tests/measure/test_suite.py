@@ -14,7 +14,7 @@ from archlab.measure import suite as suite_module
 from archlab.measure.checks import checks_for
 from archlab.measure.devices import find_device
 from archlab.measure.records import read_records
-from archlab.measure.studies import CPU, GPU, QUICK, TINY, Study
+from archlab.measure.studies import CPU, EVERY_BLOCK, GPU, QUICK, TINY, Study
 from archlab.measure.suite import run_suite
 from archlab.nn.cache import Ring
 
@@ -58,6 +58,7 @@ def test_quick_suite_twice_on_a_bare_machine(tmp_path):
     assert [len(r["measured"]) for r in runs] == [len(done["measured"]), 0] and "CUDA" in runs[1]["skipped"]["memory"]
 
 
+TINIES = len(QUICK) + len(EVERY_BLOCK)
 STUDY = Study("gemma-3-270m", "attention.n_kv_heads", (1, 2), prefill=(16,), decode=(16,), fixed=TINY)
 
 
@@ -96,7 +97,9 @@ def test_other_code_is_measured_anew(quick, monkeypatch):
 def test_a_spent_budget_says_what_is_left(quick):
     outcome, said = quick(budget_seconds=0.0)
     assert not outcome.measured and outcome.exit_code == 0
-    assert len(outcome.skipped) == 2 + 4 + 1 + 1 and sum("budget" in line for line in said) == 7  # memory: no GPU here
+    assert (
+        len(outcome.skipped) == TINIES + 4 + 1 + 1 and sum("budget" in line for line in said) == TINIES + 5
+    )  # memory: no GPU here
 
 
 def test_what_fails_is_written_said_and_tried_again(quick, monkeypatch):
@@ -105,8 +108,8 @@ def test_what_fails_is_written_said_and_tried_again(quick, monkeypatch):
 
     monkeypatch.setattr("archlab.measure.checks.cached_and_full", broken)
     outcome, said = quick(sections=("checks", "latency"))
-    assert outcome.exit_code == 1 and len(outcome.failed) == 2 and len(outcome.measured) == 5
-    assert sum(line.startswith("FAILED checks") and "illegal instruction" in line for line in said) == 2
+    assert outcome.exit_code == 1 and len(outcome.failed) == TINIES and len(outcome.measured) == 5
+    assert sum(line.startswith("FAILED checks") and "illegal instruction" in line for line in said) == TINIES
     monkeypatch.undo()
 
 
@@ -130,7 +133,11 @@ def test_a_gpu_is_compared_with_the_cpu_in_both_formats():
     import torch
 
     names = [(c.name, c.dtype) for c in checks_for(torch.device("cuda"), "bf16")]
-    assert names.count(("device equals CPU in fp32", "bf16")) == names.count(("device equals CPU in fp32", "fp32")) == 2
+    assert (
+        names.count(("device equals CPU in fp32", "bf16"))
+        == names.count(("device equals CPU in fp32", "fp32"))
+        == TINIES
+    )
 
 
 @pytest.mark.parametrize("study", [*QUICK, *CPU, *GPU], ids=lambda s: f"{s.base} {s.key}")

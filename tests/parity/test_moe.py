@@ -1,6 +1,6 @@
 """The mixture of experts: against transformers' router and experts, one way of running it against the other, its rows."""
 
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 
 import pytest
 import torch
@@ -212,7 +212,9 @@ def test_random_weights_spread_the_tokens_and_stay_finite_in_bf16():
 # ---------------------------------------------------------------- how many experts are touched
 
 
-@pytest.mark.parametrize(("top_k", "experts", "tokens"), [(1, 3, 4), (2, 4, 3), (3, 5, 2), (2, 2, 3), (1, 1, 5), (4, 6, 1)])
+@pytest.mark.parametrize(
+    ("top_k", "experts", "tokens"), [(1, 3, 4), (2, 4, 3), (3, 5, 2), (2, 2, 3), (1, 1, 5), (4, 6, 1)]
+)
 def test_experts_touched_by_enumeration(top_k, experts, tokens):
     """The mean over every way in which the tokens can choose."""
     ways = list(product(combinations(range(experts), top_k), repeat=tokens))
@@ -273,8 +275,8 @@ def test_experts_read_grow_with_the_batch_between_k_and_all(experts, share, batc
     spec = resolve({**TINY, "moe": {"experts": experts, "top_k": top_k, "d_ff": F}})
     read = [experts_read(spec, batch)[0] for batch in batches]
     assert all(top_k * (1 - 1e-9) <= n <= experts for n in read)
-    assert all(few <= many for few, many in zip(read, read[1:], strict=False))
+    assert all(few <= many for few, many in pairwise(read))
     seconds = [
         archlab.latency(spec, Workload(batch, new=1, context=4096), "h200-sxm").by_part["moe"] for batch in batches
     ]
-    assert all(fast <= slow for fast, slow in zip(seconds, seconds[1:], strict=False))
+    assert all(fast <= slow for fast, slow in pairwise(seconds))

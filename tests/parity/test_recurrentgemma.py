@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+from transformers import DynamicCache, RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 
 import archlab
 from archlab.ledger import ledger
@@ -117,22 +117,18 @@ def test_token_by_token_equals_transformers_token_by_token():
     theirs, ours = pair("pattern-cut-after-4", 4)
     ids = ids_of(2, 2 * WINDOW + 3)
     theirs._setup_cache(theirs.config, 2, ids.device, torch.float32)
-    past = transformers_cache(theirs)
+    past = DynamicCache(config=theirs.config)
     steps = [theirs(token, use_cache=True, past_key_values=past).logits for token in ids.split(1, 1)]
     torch.testing.assert_close(cached(ours, ids, [1] * ids.shape[1]), torch.cat(steps, 1), rtol=0, atol=1e-4)
-
-
-def transformers_cache(model: RecurrentGemmaForCausalLM) -> object:
-    from transformers import DynamicCache
-
-    return DynamicCache(config=model.config)
 
 
 # ---------------------------------------------------------------- states
 
 
 @settings(deadline=None, max_examples=40)
-@given(chunks=st.lists(st.integers(1, 9), min_size=1, max_size=8), case=st.sampled_from([*CASES]), batch=st.integers(1, 2))
+@given(
+    chunks=st.lists(st.integers(1, 9), min_size=1, max_size=8), case=st.sampled_from([*CASES]), batch=st.integers(1, 2)
+)
 @example(chunks=[1] * 16, case="long-convolution", batch=2)
 @example(chunks=[2] * 8, case="long-convolution", batch=1)  # fewer tokens than taps
 @example(chunks=[7, 1, 5, 1, 1], case="pattern-cut-after-5", batch=1)
