@@ -374,12 +374,24 @@ class ModelSpec:
                     f"images={work.images} cannot be computed: the vision tower of {self.name} is known by the number "
                     "of its parameters only"
                 )
-            room, needed = work.source if self.encoder else work.context, work.images * self.vision.tokens
-            if is_scalar(room) and is_scalar(needed) and room < needed:
-                where = "source" if self.encoder else "context"
-                raise SpecError(f"images={work.images} take {needed} tokens, more than {where}={room}")
+            where = "source" if self.encoder else "context"
+            self._fits("images", work.images, where, getattr(work, where))
+            where = "new_source" if self.encoder else "new"
+            self._fits("new_images", work.new_images, where, getattr(work, where))
+        if is_scalar(work.prefix) and work.prefix and not self._has_prefix():
+            raise SpecError(f"prefix={work.prefix} cannot be: {self.name} has no layers whose mask is prefix")
         if is_scalar(work.new) and is_scalar(work.context) and work.new != work.context and not self.decodes:
             raise SpecError(f"new={work.new} must equal context={work.context}: {self.name} reads whole sequences")
+
+    def _fits(self, what: str, images: Number, where: str, room: Number) -> None:
+        needed = images * self.vision.tokens if self.vision is not None else 0
+        if is_scalar(room) and is_scalar(needed) and room < needed:
+            raise SpecError(f"{what}={images} take {needed} tokens, more than {where}={room}")
+
+    def _has_prefix(self) -> bool:
+        return any(
+            block.facts().get("mask") == "prefix" for layer in self.decoder.layers for _, block in layer.blocks()
+        )
 
 
 # ---------------------------------------------------------------- workload and precision
@@ -458,6 +470,12 @@ class Workload:
                 raise SpecError(f"training needs new = context, not new={self.new} and context={self.context}")
             if is_scalar(self.prefix) and self.prefix > self.context:
                 raise SpecError(f"prefix={self.prefix} must not exceed context={self.context}, which counts it too")
+            if is_scalar(self.new_prefix) and self.new_prefix and self.new != self.context:
+                raise SpecError(
+                    f"new_prefix={self.new_prefix} needs new = context: a prefix comes with the first tokens"
+                )
+        if is_scalar(self.prefix) and is_scalar(self.new_prefix) and self.new_prefix not in (0, self.prefix):
+            raise SpecError(f"new_prefix={self.new_prefix} must be 0 or all of prefix={self.prefix}, which comes whole")
 
     @property
     def logit_rows(self) -> Number:

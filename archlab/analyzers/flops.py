@@ -13,6 +13,9 @@ from archlab.ledger import Entry, ledger
 from archlab.rows import Op
 from archlab.spec import ModelSpec, Workload
 
+DATA = ("pixels",)
+"""Operands of products that come from outside: no gradient goes back to them."""
+
 
 @dataclass(frozen=True)
 class Flops:
@@ -48,4 +51,5 @@ def _passes(entry: Entry, op: Op, train: bool) -> int:
     if not train:
         return 1
     frozen = sum(not entry.rows.weights[o.name].trainable for o in op.line.weights)
-    return 1 + len(op.line.inputs) - frozen
+    data = sum(o.name in DATA for o in op.line.inputs)
+    return 1 + len(op.line.inputs) - frozen - data

@@ -43,16 +43,20 @@ class AltUp(Block):
             yield Weight("correct_scale", "D", role="scale", use="vector")
 
     def ops(self) -> Iterator[Op]:
-        for coefficients in ("predict ONM -> c BTON", "correct OM -> c BTO"):
-            yield vector("x BTD, w.router_norm D -> z BTD", per=5)
-            yield matmul("z BTD, w.router MD -> m BTM")
-            yield vector("m BTM -> m BTM")
-            yield matmul(f"m BTM, w.{coefficients}")
-        yield matmul("x NBTD, c BTON -> p OBTD")
-        yield vector("p OBTD, x OBTD -> p OBTD")
-        yield vector("p OBTD, c BTO -> p OBTD", per=2)
+        yield from self._coefficients("predict ONM -> c BTON")
+        yield matmul("p NBTD, c BTON -> q OBTD")
+        yield vector("q OBTD, p OBTD -> q OBTD")
+        yield from self._coefficients("correct OM -> d BTO")
         if self.scaled:
-            yield vector("x BTD, w.correct_scale D -> x BTD")
+            yield vector("x BTD, w.correct_scale D -> x BTD")  # what the per-layer gate reads
+        yield vector("q OBTD, x BTD, d BTO -> q OBTD", per=2)
+
+    def _coefficients(self, weight: str) -> Iterator[Op]:
+        """From the modalities of the active stream."""
+        yield vector("x BTD, w.router_norm D -> z BTD", per=5)
+        yield matmul("z BTD, w.router MD -> m BTM")
+        yield vector("m BTM -> m BTM")
+        yield matmul(f"m BTM, w.{weight}")
 
     def rules(self) -> Iterator[Rule]:
         yield self.streams >= 2, lambda: f"streams ({self.streams}) must be 2 or more; leave altup away for one"
@@ -79,7 +83,7 @@ class AltUpSplit(AltUp):
 
 @dataclass(frozen=True)
 class AltUpMerge(AltUp):
-    """After the layers: the further streams projected back, and the mean of all."""
+    """After the layers: the further streams projected back, and the mean of all. On the rows that get logits."""
 
     def weights(self) -> Iterator[Weight]:
         yield Weight("project", "ZID", role="project")
@@ -88,5 +92,5 @@ class AltUpMerge(AltUp):
         yield from ()
 
     def ops(self) -> Iterator[Op]:
-        yield matmul("p ZBTD, w.project ZID -> p ZBTI")
-        yield vector("x BTD, p ZBTI -> p ZBTI", per=5)
+        yield matmul("p ZBRD, w.project ZID -> p ZBRI")
+        yield vector("x BRD, p ZBRI -> p ZBRI", per=5)

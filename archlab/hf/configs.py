@@ -17,6 +17,7 @@ from archlab.algebra import is_scalar
 from archlab.assemble import resolve
 from archlab.errors import SpecError, nearest
 from archlab.hf.families import READERS, WRITERS
+from archlab.hf.reader import shown
 from archlab.ledger import ledger
 from archlab.spec import Block, Layer, ModelSpec, Stack
 from archlab.yamlfile import naming
@@ -113,21 +114,36 @@ def export_config(spec: ModelSpec, path: str | os.PathLike[str] | None = None) -
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:
-    if spec.family not in WRITERS:
-        known = ", ".join(WRITERS)
-        raise SpecError(f"family={spec.family!r} has no config.json{nearest(spec.family, WRITERS)} (known: {known})")
     for entry in ledger(spec).entries:
         for letter, size in {"count": entry.count, **entry.sizes}.items():
             if not is_scalar(size) and size is not None:
                 raise SpecError(f"{entry.path} has {letter} = {size}; only a model of plain numbers has a config.json")
     try:
-        config = WRITERS[spec.family](spec)
-        lost = difference(spec, resolve(model_data(config)))
+        return _checked(spec)
     except SpecError as problem:
-        raise SpecError(f"{spec.name} has no config.json of family {spec.family}: {problem}") from None
+        raise SpecError(
+            f"{spec.name} has no config.json of family {spec.family}: {problem}{_elsewhere(spec)}"
+        ) from None
+
+
+def _checked(spec: ModelSpec) -> dict[str, Any]:
+    """A config.json that reads back as the spec. Raises SpecError with what it cannot say."""
+    if spec.family not in WRITERS:
+        raise SpecError(f"only {', '.join(WRITERS)} have one{nearest(spec.family, WRITERS)}")
+    config = WRITERS[spec.family](spec)
+    lost = difference(spec, resolve(model_data(config)))
     if lost:
-        raise SpecError(f"{spec.name} has no config.json of family {spec.family}: {lost}")
+        raise SpecError(lost)
     return config
+
+
+def _elsewhere(spec: ModelSpec) -> str:
+    """The other family whose config.json could say the model, in words; nothing where there is none."""
+    for family in WRITERS:
+        with suppress(SpecError):
+            _checked(dataclasses.replace(spec, family=family))
+            return f"; family: {family} would do"
+    return ""
 
 
 def _save(config: dict[str, Any], path: Path) -> None:
@@ -146,17 +162,17 @@ def _save(config: dict[str, Any], path: Path) -> None:
 
 
 def difference(ours: ModelSpec, theirs: ModelSpec) -> str | None:
-    """What `theirs` lost of `ours`: the first key that differs, in words; None where they are the same model.
+    """What `theirs` says otherwise than `ours`, in words; None where they are the same model.
 
     Names of kinds and spans are nobody's, and a default that is said is one that is not.
     """
     for key in ("family", "d_model", "n_layers", "vocab_size", "context"):
         if getattr(ours, key) != getattr(theirs, key):
-            return _lost(key, getattr(ours, key), getattr(theirs, key))
+            return _other(key, getattr(ours, key), getattr(theirs, key))
     for name in ("vision", "audio", "encoder", "decoder"):
         mine, read = getattr(ours, name), getattr(theirs, name)
         if (mine is None) != (read is None):
-            return f"it {'has no' if mine is None else 'cannot say'} {name}"
+            return f"there it has {'' if mine is None else 'no '}{name}"
         lost = None if mine is None else _stack_difference(mine, read)
         if lost:
             return lost
@@ -166,17 +182,17 @@ def difference(ours: ModelSpec, theirs: ModelSpec) -> str | None:
 def _stack_difference(mine: Stack, read: Stack) -> str | None:
     for key in ("reads", "length", "tokens", "token", "part", "counted"):
         if getattr(mine, key) != getattr(read, key):
-            return _lost(f"{mine.prefix}{key}", getattr(mine, key), getattr(read, key))
+            return _other(f"{mine.prefix}{key}", getattr(mine, key), getattr(read, key))
     lost = _blocks_difference([*mine.before, *mine.after], [*read.before, *read.after], mine.prefix)
     if lost:
         return lost
     ours, theirs = mine.in_order(), read.in_order()
     if len(ours) != len(theirs):
-        return _lost(f"{mine.prefix}n_layers", len(ours), len(theirs))
+        return _other(f"{mine.prefix}n_layers", len(ours), len(theirs))
     for index, (left, right) in enumerate(zip(ours, theirs, strict=True)):
         lost = _layer_difference(left, right, mine.prefix)
         if lost:
-            return f"in layer {index}, {lost}"
+            return f"{lost} (layer {index})"
     return None
 
 
@@ -186,25 +202,22 @@ def _layer_difference(mine: Layer, read: Layer, prefix: str) -> str | None:
         return lost
     for left, right in zip(mine.residuals, read.residuals, strict=True):
         if left.scale != right.scale:
-            return _lost(f"{prefix}{left.name}.scale", left.scale, right.scale)
+            return _other(f"{prefix}{left.name}.scale", left.scale, right.scale)
     return None
 
 
 def _blocks_difference(mine: list[tuple[str, Block]], read: list[tuple[str, Block]], prefix: str) -> str | None:
     left, right = dict(mine), dict(read)
-    for path in left:
-        if path not in right:
-            return f"{prefix}{path} cannot be said"
-    for path in right:
-        if path not in left:
-            return f"{prefix}{path} cannot be left away"
+    for path in (*left, *right):
+        if (path in left) != (path in right):
+            return f"there it has {'no ' if path in left else ''}{prefix}{path}"
     for path, block in left.items():
         if type(block) is not type(right[path]):
-            return f"{prefix}{path} cannot be {type(block).__name__}, only {type(right[path]).__name__}"
+            return _other(prefix + path, type(block).__name__, type(right[path]).__name__)
         ours, theirs = dict(_facts(block)), dict(_facts(right[path]))
         for key, value in ours.items():
             if value != theirs[key]:
-                return _lost(f"{prefix}{path}.{key}", value, theirs[key])
+                return _other(f"{prefix}{path}.{key}", value, theirs[key])
     return None
 
 
@@ -215,14 +228,12 @@ def _facts(block: Block) -> Iterator[tuple[str, Any]]:
         told["query_scale"] = told["head_dim"]
     if told.get("mask") == "bidirectional" and told.get("window") is not None and told["ahead"] is None:
         told["ahead"] = told["window"] - 1
-    for neutral in ("unread_kv", "on_host"):  # what a file holds beside the model, and where a table may lie
+    for neutral in ("unread_kv", "on_host", "what"):  # what a file holds beside the model, where a table lies, a name
         told.pop(neutral, None)
     if "d_ff_factor" in told:
         told["d_ff"], told["d_ff_factor"] = told["d_ff"] * told["d_ff_factor"], 1
     yield from told.items()
 
 
-def _lost(key: str, ours: Any, theirs: Any) -> str:
-    words = {None: "null", True: "true", False: "false"}
-    mine, read = (words.get(v, v) if v is None or isinstance(v, bool) else v for v in (ours, theirs))
-    return f"{key}={mine} cannot be said there, only {read}"
+def _other(key: str, ours: Any, theirs: Any) -> str:
+    return f"there {key} is {shown(theirs)}, not {shown(ours)}"

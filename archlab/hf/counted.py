@@ -40,7 +40,7 @@ def gemma3n_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
     r.ignore(
         "vocab_offset", "rms_norm_eps", "gradient_clipping", "conf_attention_chunk_size", "conf_attention_context_left",
         "conf_attention_context_right", "conf_attention_logit_cap", "conf_reduction_factor", "conf_residual_weight",
-        "sscp_conv_group_norm_eps",
+        "sscp_conv_group_norm_eps", "sscp_conv_eps", "conf_positional_bias_size", "conf_attention_invalid_logits_value",
     )  # fmt: skip
     layers = r.take("conf_num_hidden_layers", WHOLE) * _conformer_layer(
         width, r.take("conf_num_attention_heads"), kernel
@@ -83,14 +83,15 @@ def unified_vision(r: Reader, d_model: int) -> Tree:
     """Gemma 4 12B's patch embedder: two norms around a projection, positions for each axis, a norm, a projection."""
     keys = ("patch_size", "pooling_kernel_size", "mm_embed_dim", "mm_posemb_size")
     patch, kernel, width, rows = (r.take(key, WHOLE) for key in keys)
+    tokens = r.take("num_soft_tokens", WHOLE)
     r.ignore("output_proj_dims", "rms_norm_eps", "model_patch_size")
     pixels = 3 * (patch * kernel) ** 2
     projector = 2 * pixels + pixels * width + width + 2 * width + 2 * rows * width + 2 * width + width * d_model
-    return {"projector": projector, "tokens": 280, "what": "patch embedder, no tower"}
+    return {"projector": projector, "tokens": tokens, "what": "embedder of patches, no tower"}
 
 
 def unified_audio(r: Reader, d_model: int) -> Tree:
     """Gemma 4 12B's projection of raw frames."""
     width = r.take("audio_embed_dim", WHOLE)
     r.ignore("rms_norm_eps", "hidden_size", "output_proj_dims", "audio_samples_per_token")
-    return {"projector": width * d_model, "tokens": 750, "what": "a projection of raw frames, no tower"}
+    return {"projector": width * d_model, "tokens": 750, "what": "projection of raw frames, no tower"}

@@ -24,6 +24,22 @@ _TEXT: Defaults = {
     "attention_bias": False,
     "layer_types": None,
 }
+_GEMMA: Defaults = {
+    "vocab_size": 256000,
+    "hidden_size": 3072,
+    "intermediate_size": 24576,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "head_dim": 256,
+    "hidden_act": "gelu_pytorch_tanh",
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+    "rope_parameters": None,
+    "attention_bias": False,
+    "use_bidirectional_attention": None,
+}
 _GEMMA2: Defaults = {
     **_TEXT,
     "vocab_size": 256000,
@@ -67,22 +83,7 @@ _SIGLIP: Defaults = {
 }
 
 DEFAULTS: dict[str, Defaults] = {
-    "gemma": {
-        "vocab_size": 256000,
-        "hidden_size": 3072,
-        "intermediate_size": 24576,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 16,
-        "head_dim": 256,
-        "hidden_act": "gelu_pytorch_tanh",
-        "max_position_embeddings": 8192,
-        "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": True,
-        "rope_parameters": None,
-        "attention_bias": False,
-        "use_bidirectional_attention": None,
-    },
+    "gemma": _GEMMA,
     "gemma2": {**_GEMMA2, "use_bidirectional_attention": None},
     "gemma3_text": {**_GEMMA3, "use_bidirectional_attention": False},
     "vaultgemma": _GEMMA2,
@@ -116,7 +117,16 @@ DEFAULTS: dict[str, Defaults] = {
         "patch_size": 14,
         "vision_use_head": False,
     },
-    "paligemma": {"image_token_index": 256000, "tie_word_embeddings": True, "vocab_size": 257152},
+    "paligemma_text": {
+        **_GEMMA,
+        "vocab_size": 257152,
+        "hidden_size": 2048,
+        "intermediate_size": 16384,
+        "num_hidden_layers": 18,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 1,
+    },
+    "paligemma": {"image_token_index": 256000, "tie_word_embeddings": True, "projection_dim": 2048},
     "gemma3": {"mm_tokens_per_image": 256, "image_token_index": 262144, "tie_word_embeddings": True},
     "shieldgemma2": {"mm_tokens_per_image": 256, "image_token_index": 262144, "tie_word_embeddings": False},
     "t5gemma": {"tie_word_embeddings": True, "is_encoder_decoder": True},
@@ -204,6 +214,7 @@ DEFAULTS: dict[str, Defaults] = {
         "pooling_kernel_size": 3,
         "patch_size": 16,
         "position_embedding_size": 10240,
+        "default_output_length": 280,  # not the class's: the processor's, said in released files
         "use_clipped_linears": False,
         "standardize": False,
     },
@@ -220,6 +231,7 @@ DEFAULTS: dict[str, Defaults] = {
         "pooling_kernel_size": 3,
         "mm_embed_dim": 3840,
         "mm_posemb_size": 1120,
+        "num_soft_tokens": 280,  # not the class's: the processor's, said in released files
         "output_proj_dims": 3840,
     },
     "gemma4_unified_audio": {"audio_embed_dim": 640},

@@ -16,6 +16,7 @@ from archlab.hf.text import (
     KINDS,
     SLIDING,
     Tree,
+    attentions_of,
     block,
     flat_rope,
     layer_type_of,
@@ -97,7 +98,7 @@ def has_head(r: Reader, heads: tuple[str, ...], bare: tuple[str, ...]) -> bool:
 def text(r: Reader, traits: Traits) -> Tree:
     """The sections of a decoder, or of the text part of a larger model."""
     n_layers = r.take("num_hidden_layers", WHOLE)
-    types = layer_types(r, traits.every, n_layers) if traits.every else [FULL] * n_layers
+    types = layer_types(r, traits.every, n_layers, heeds=traits.ropes) if traits.every else [FULL] * n_layers
     head_dim = r.take("head_dim", WHOLE)
     scale = r.take("query_pre_attn_scalar", NUMBER) if traits.scalar else head_dim
     attention = said(
@@ -138,9 +139,11 @@ def activation(r: Reader, traits: Traits) -> str:
     """What the gate goes through. Gemma 1 files that say gelu mean its tanh form."""
     meanings = ACTIVATIONS if traits.activation == "hidden_activation" else ACTIVATIONS | {"gelu": "gelu_tanh"}
     found: str = r.word(traits.activation, meanings)
-    if traits.activation == "hidden_act" and r.given("hidden_activation"):  # in Gemma 1 files that were corrected
-        r.only("hidden_activation", *(w for w, meant in meanings.items() if meant == found), why="hidden_act differs")
-    r.ignore("hidden_activation")
+    other = "hidden_act" if traits.activation == "hidden_activation" else "hidden_activation"
+    if r.given(other):  # released Gemma 1 and 2 files say it under both names; one of them is read
+        alike = [word for word, meant in meanings.items() if meant == found]
+        r.only(other, *alike, why=f"{traits.activation} says {found}")
+    r.ignore(other)
     return found
 
 
@@ -150,7 +153,6 @@ def _kinds(r: Reader, traits: Traits, types: list[str], attention: Tree) -> Tree
     if window is None and SLIDING in types:
         raise SpecError(f"{r.where}sliding_window is null, and layer_types has {SLIDING}")
     local = said(window=window)
-    r.ignore("sliding_window_pattern", "_sliding_window_pattern")
     if traits.ropes:
         ropes = rope_by_type(r, THETAS)
         sections = {"local": local | ropes[SLIDING], "global": ropes[FULL]}
@@ -198,7 +200,7 @@ def write(spec: ModelSpec) -> Tree:
 def text_words(spec: ModelSpec, stack: Stack, traits: Traits) -> Tree:
     """The keys of a decoder, or of the text part of a larger model."""
     layers = stack.in_order()
-    attentions = [block(layer, "attention") for layer in layers]
+    attentions = attentions_of(layers)
     mlps = [block(layer, "mlp") for layer in layers]
     table, head = top_block(stack, "embedding"), top_block(stack, "head")
     types = [layer_type_of(attention) for attention in attentions]
@@ -235,7 +237,9 @@ def _rope(traits: Traits, of_type: dict[str, Any], attentions: list[Any]) -> Tre
     if traits.ropes:
         default = {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in THETAS.items()}
         return {"rope_parameters": default | {kind: rope_words(a) for kind, a in of_type.items()}}
-    return {"rope_parameters": one([rope_words(a) for a in attentions], "attention.rope_theta")}
+    for key in ("rope_theta", "rope_factor", "rope_fraction", "rope_spread"):
+        one([getattr(a, key) for a in attentions], f"attention.{key}")
+    return {"rope_parameters": rope_words(attentions[0])}
 
 
 # ---------------------------------------------------------------- names of tensors

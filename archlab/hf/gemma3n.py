@@ -17,6 +17,7 @@ from archlab.hf.text import (
     KINDS,
     SLIDING,
     Tree,
+    attentions_of,
     block,
     layer_type_of,
     layer_types,
@@ -70,7 +71,7 @@ def _text(r: Reader) -> Tree:
     usual = Counter(widths).most_common(1)[0][0]
     r.word("hidden_activation", {"gelu_pytorch_tanh": "gelu_tanh"})
     r.only("attention_bias", False, why="layers that share keys have none to give a bias")
-    r.ignore("altup_coef_clip", "sliding_window_pattern", "_sliding_window_pattern")
+    r.ignore("altup_coef_clip")
     return {
         "family": "gemma3n",
         "d_model": r.take("hidden_size", WHOLE),
@@ -177,7 +178,7 @@ _NO_LABELS = {"num_classes": 2, "label_names": ["LABEL_0", "LABEL_1"]}
 
 def _text_words(spec: ModelSpec) -> Tree:
     layers = spec.decoder.in_order()
-    attentions = [block(layer, "attention") for layer in layers]
+    attentions = attentions_of(layers)
     mlps = [block(layer, "mlp") for layer in layers]
     types = [layer_type_of(attention) for attention in attentions]
     windows = [a.window for a in attentions if a.window is not None]
@@ -268,4 +269,5 @@ def naming(spec: ModelSpec) -> Naming:
             "vision": ("model.vision_tower.", "model.embed_vision."),
             "audio": ("model.audio_tower.", "model.embed_audio."),
         },
+        unused=(*Naming.unused, r"\.altup\.correct_output_scale$"),  # there where altup_correct_scale is false, too
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 from archlab.errors import SpecError
@@ -19,6 +20,7 @@ from archlab.hf.text import (
     KINDS,
     SLIDING,
     Tree,
+    attentions_of,
     block,
     layer_type_of,
     layer_types,
@@ -37,8 +39,10 @@ ROPES = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
 }
-SQUARE = 16
-"""Tokens along the side of a picture that is square: 256 of the 280 that a picture may have. No key says a size."""
+CLIPPED = (
+    "The vision tower's linear layers clip what they read and write to ranges that the checkpoint keeps in buffers; "
+    "here they do not."
+)
 AUDIO_TOKENS = 750
 """Tokens of an audio clip at most, by transformers' processor. No key says it."""
 
@@ -68,7 +72,9 @@ def read(config: Tree) -> Tree:
             part = r.below(f"{name}_config", DEFAULTS[f"{stem}_{name}"])
             tree[name] = {**towers(name, part, tree["d_model"]), "token": token}
             parts.append(part)
-        r.ignore(f"{name}_config")
+            if name == "vision" and part.config.get("use_clipped_linears"):
+                tree["notes"] = CLIPPED
+        r.ignore(f"{name}_config", f"{name}_soft_tokens_per_image")
     for part in parts:
         part.done()
     return tree
@@ -176,6 +182,8 @@ def _rope(r: Reader, kind: str, types: list[str]) -> Tree:
 
 
 def _moe(r: Reader, activation: str) -> Tree:
+    if "expert_intermediate_size" in r.config:  # in files older than the class
+        r.only("expert_intermediate_size", None, why="moe_intermediate_size says it")
     if "enable_moe_block" not in r.defaults or not r.take("enable_moe_block", FLAG):
         r.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
         return {}
@@ -206,34 +214,36 @@ def _towers(name: str, r: Reader, d_model: int) -> Tree:
     inner = Reader(rope, {"rope_type": "axial", "rope_theta": 100.0}, f"{r.where}rope_parameters.")
     inner.only("rope_type", "axial", "default", why="its RoPE is of two axes")
     r.only("attention_bias", False, None, why="its projections have none")
-    r.ignore("max_position_embeddings")
+    if r.given("global_head_dim"):
+        r.only("global_head_dim", r.take("head_dim"), why="all its layers are alike")
+    r.ignore("max_position_embeddings", "global_head_dim")
     patch, pool = r.take("patch_size", WHOLE), r.take("pooling_kernel_size", WHOLE)
+    positions = r.take("position_embedding_size", WHOLE)
     keys = ("num_attention_heads", "num_key_value_heads", "head_dim")
     n_heads, n_kv_heads, head_dim = (r.take(key, WHOLE) for key in keys)
     heads = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "head_dim": head_dim}
     normed = {"query_scale": 1, "qk_norm": True, "v_norm": True}
     theta = inner.take("rope_theta", NUMBER)
+    standardize = {"standardize": True} if r.take("standardize", FLAG) else {}
+    r.take("use_clipped_linears", FLAG)
+    along = min(isqrt(r.take("default_output_length", WHOLE)), positions // pool)  # of a picture that is square
     inner.done()
     return {
         "d_model": r.take("hidden_size", WHOLE),
         "n_layers": r.take("num_hidden_layers", WHOLE),
         "final_norm": False,
-        "attention": {**heads, **normed, "mask": "bidirectional", "rope_theta": theta},
+        "attention": {**heads, **normed, "mask": "bidirectional", "rope_theta": theta, "rope_axes": 2},
         "mlp": {"d_ff": r.take("intermediate_size", WHOLE), "activation": r.word("hidden_activation", ACTIVATIONS)},
         "norm": {"eps": r.take("rms_norm_eps", NUMBER), "gain": "plain", "post": True},
         "patches": {
-            "image_size": SQUARE * patch * pool,
+            "image_size": along * pool * patch,
             "patch_size": patch,
-            "positions": r.take("position_embedding_size", WHOLE),
+            "positions": positions,
             "bias": False,
+            "stretch": True,
         },
-        "projector": {"pool": pool, "norm": "plain", **_ranges(r)},
+        "projector": {"pool": pool, "scaled": True, "norm": "plain", **standardize},
     }
-
-
-def _ranges(r: Reader) -> Tree:
-    r.take("use_clipped_linears", FLAG)  # ranges that linear layers clip to: buffers, in no count
-    return {"standardize": True} if r.take("standardize", FLAG) else {}
 
 
 # ---------------------------------------------------------------- spec -> config.json
@@ -274,7 +284,9 @@ def _tower_words(spec: ModelSpec, name: str, tower: Stack, stem: str) -> Tree:
     layer = tower.in_order()[0]
     attention, mlp, patches = block(layer, "attention"), block(layer, "mlp"), top_block(tower, "patches")
     project = top_block(tower, "projector")
+    released = DEFAULTS["gemma4_vision"]["default_output_length"]
     return {
+        "default_output_length": released if tower.tokens == isqrt(released) ** 2 else tower.tokens,
         "hidden_size": patches.d_model,
         "intermediate_size": mlp.sizes()["F"],
         "num_hidden_layers": len(tower.in_order()),
@@ -293,7 +305,7 @@ def _tower_words(spec: ModelSpec, name: str, tower: Stack, stem: str) -> Tree:
 
 def _text_words(spec: ModelSpec, stem: str) -> Tree:
     layers = spec.decoder.in_order()
-    attentions = [block(layer, "attention") for layer in layers]
+    attentions = attentions_of(layers)
     types = [layer_type_of(attention) for attention in attentions]
     of_type = dict(zip(types, attentions, strict=True))
     local, full = of_type.get(SLIDING, attentions[-1]), of_type.get(FULL, attentions[-1])
@@ -396,4 +408,5 @@ def naming(spec: ModelSpec) -> Naming:
             "vision": ("model.embed_vision.", "model.vision_embedder."),
             "audio": ("model.audio_tower.", "model.embed_audio."),
         },
+        left_out={r"\.(input|output)_(min|max)$": CLIPPED},
     )

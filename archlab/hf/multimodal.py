@@ -25,14 +25,14 @@ def tied(r: Reader, inner: Reader) -> bool:
     return own
 
 
-def _text(r: Reader, allowed: tuple[str, ...], default: str) -> tuple[Reader, Tree, str]:
-    """The text part: its reader, its sections and its model_type."""
-    section = r.config.get("text_config") or {}
-    model_type = section.get("model_type", default) if isinstance(section, dict) else default
+def _text(r: Reader, allowed: tuple[str, ...], absent: str) -> tuple[Reader, Tree]:
+    """The reader of the text part, and its sections. `absent`: whose defaults a file without the part has."""
+    section = r.config.get("text_config")
+    model_type = section.get("model_type", allowed[0]) if isinstance(section, dict) else allowed[0]
     if model_type not in allowed:
         raise SpecError(f"text_config.model_type={model_type!r} is not read; it must be {' or '.join(allowed)}")
-    inner = r.below("text_config", DEFAULTS[model_type])
-    return inner, text(inner, TRAITS[model_type]), model_type
+    inner = r.below("text_config", DEFAULTS[absent if section is None else model_type])
+    return inner, text(inner, TRAITS[model_type])
 
 
 # ---------------------------------------------------------------- PaliGemma
@@ -41,16 +41,16 @@ def _text(r: Reader, allowed: tuple[str, ...], default: str) -> tuple[Reader, Tr
 def read_paligemma(config: Tree) -> Tree:
     """The model file of a PaliGemma checkpoint. Image and prompt are a prefix whose tokens all see each other."""
     r = Reader(config, DEFAULTS["paligemma"])
-    inner, tree, _ = _text(r, ("gemma", "gemma2"), "gemma")
+    inner, tree = _text(r, ("gemma", "gemma2"), "paligemma_text")
     inner.only("use_bidirectional_attention", None, True, why="a PaliGemma sees its prefix both ways")
     inner.ignore("num_image_tokens")
     vision = r.below("vision_config", DEFAULTS["paligemma_vision" if "vision_config" not in config else VISION])
     tower = siglip.tower(vision)
-    if r.given("projection_dim") and r.take("projection_dim") != tree["d_model"]:
+    if r.take("projection_dim") != tree["d_model"]:
         raise SpecError(
             f"projection_dim={r.take('projection_dim')} must be text_config.hidden_size ({tree['d_model']})"
         )
-    r.ignore("projection_dim", "vocab_size", "hidden_size", "projector_hidden_act", "num_image_tokens")
+    r.ignore("vocab_size", "hidden_size", "projector_hidden_act", "num_image_tokens")
     tree["attention"]["mask"] = "prefix"
     tree["head"]["tied"] = tied(r, inner)
     tree["vision"] = {**tower, "token": r.take("image_token_index", COUNT), "projector": {"bias": True}}
@@ -102,7 +102,7 @@ def naming_paligemma(spec: ModelSpec) -> Naming:
 def read_gemma3(config: Tree) -> Tree:
     """The model file of a Gemma 3 checkpoint with pictures: the tokens of one image all see each other."""
     r = Reader(config, DEFAULTS[config["model_type"]])
-    inner, tree, _ = _text(r, ("gemma3_text",), "gemma3_text")
+    inner, tree = _text(r, ("gemma3_text",), "gemma3_text")
     inner.only("use_bidirectional_attention", None, False, why="only the tokens of an image are seen both ways")
     vision = r.below("vision_config", DEFAULTS[VISION])
     tower = siglip.tower(vision)

@@ -51,6 +51,7 @@ class Naming:
     counted   stack -> what the names of a tower that is known by its number begin with
     aliases   (pattern, replacement): other names for the same tensors, in released files and in older versions
     unused    patterns of tensors that a checkpoint may have beside and that nothing needs
+    left_out  pattern of tensors that the model goes without unless they are infinite -> what that changes
     """
 
     layers: Mapping[str, str]
@@ -59,6 +60,7 @@ class Naming:
     counted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = (r"\.rotary_emb\.inv_freq$", r"\.position_ids$")
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

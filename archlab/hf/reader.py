@@ -6,6 +6,7 @@ without effect on the architecture are named in IDLE.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,9 +51,15 @@ IDLE = {
     "tf_legacy_loss", "tie_encoder_decoder", "tie_last_hidden_states", "tokenizer_class", "top_k", "top_p",
     "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "video_token_id",
     "attention_dropout", "embedding_dropout", "transformers.js_config", "auto_map", "label_names",
-    "num_classes",
+    "num_classes", "quantization_config",
 }  # fmt: skip
 """Keys that change no number of the model when it is read or run: token ids, sampling, labels, training, provenance."""
+
+
+def shown(value: Any) -> str:
+    """A value as JSON says it, shortened."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class Reader:
@@ -71,23 +78,23 @@ class Reader:
         if none and value is None:
             return None
         if not kind.test(value):
-            raise SpecError(f"{self.where}{key}={value!r} must be {kind.words}{' or null' if none else ''}")
+            raise SpecError(f"{self.where}{key}={shown(value)} must be {kind.words}{' or null' if none else ''}")
         return value
 
     def word(self, key: str, meanings: Mapping[Any, Any]) -> Any:
         """What a word of a few means. Raises SpecError for another one."""
         value = self.take(key)
         if isinstance(value, list | dict) or value not in meanings:
-            known = ", ".join("null" if w is None else str(w) for w in meanings)
+            known = ", ".join(shown(word).strip('"') for word in meanings)
             hint = nearest(value, [w for w in meanings if isinstance(w, str)]) if isinstance(value, str) else ""
-            raise SpecError(f"{self.where}{key}={value!r} is not read; it must be one of {known}{hint}")
+            raise SpecError(f"{self.where}{key}={shown(value)} is not read; it must be one of {known}{hint}")
         return meanings[value]
 
     def only(self, key: str, *values: Any, why: str) -> None:
         """Takes a key that must have one of a few values. Raises SpecError with the reason otherwise."""
-        value = self.take(key)
+        value = self.take(key, none=True)
         if not any(value is allowed or (value == allowed and not isinstance(value, bool)) for allowed in values):
-            raise SpecError(f"{self.where}{key}={value!r} cannot be described: {why}")
+            raise SpecError(f"{self.where}{key}={shown(value)} cannot be described: {why}")
 
     def given(self, key: str) -> bool:
         """Whether the file says the key, other than as null."""
@@ -113,6 +120,6 @@ class Reader:
         for key in self.config:
             if key not in self._taken and key not in IDLE:
                 raise SpecError(
-                    f"unknown key {self.where}{key} in a config.json of {self.model_type}"
-                    f"{nearest(key, sorted(known))}; it might change the architecture"
+                    f"unknown key {self.where}{key} in a config.json of {self.model_type}, which might change the "
+                    f"architecture{nearest(key, sorted(known))}"
                 )

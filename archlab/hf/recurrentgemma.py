@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from archlab.blocks import RGLRU, Attention
 from archlab.errors import SpecError
 from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import has_head
@@ -62,11 +63,13 @@ def read(config: Tree) -> Tree:
         "mlp": {"d_ff": r.take("intermediate_size", WHOLE) // 2, "activation": "gelu_tanh", "bias": True},
         "norm": {"eps": r.take("rms_norm_eps", NUMBER), "gain": "one_plus"},
         "embedding": {"scale_format": "bf16"},
-        "head": said(tied=r.take("tie_word_embeddings", FLAG), softcap=r.take("logits_soft_cap", NUMBER, none=True)),
+        "head": said(tied=r.take("tie_word_embeddings", FLAG), softcap=r.take("logits_soft_cap", NUMBER)),
     }
     if not has_head(r, (CLASS,), ("RecurrentGemmaModel",)):
         tree["head"] = {"logits": False}
-    r.ignore("w_init_variance_scale", "final_w_init_variance_scale")
+    if r.given("embeddings_scale_by_sqrt_dim"):
+        r.only("embeddings_scale_by_sqrt_dim", True, why="transformers scales them whatever the key says")
+    r.ignore("embeddings_scale_by_sqrt_dim", "w_init_variance_scale", "final_w_init_variance_scale")
     r.done()
     used = set(_kinds(r)[: tree["n_layers"]])
     return {key: entry for key, entry in tree.items() if key not in KINDS.values() or key in used}
@@ -92,8 +95,8 @@ def write(spec: ModelSpec) -> Tree:
     """The config.json of a RecurrentGemma."""
     layers = spec.decoder.in_order()
     mixers = [block(layer, "attention") for layer in layers]
-    recurrent = [m for m in mixers if not hasattr(m, "head_dim")]
-    attentions = [m for m in mixers if hasattr(m, "head_dim")]
+    recurrent = [mixer for mixer in mixers if isinstance(mixer, RGLRU)]
+    attentions = [mixer for mixer in mixers if isinstance(mixer, Attention)]
     if not recurrent or not attentions:
         raise SpecError("it needs recurrent layers and attention layers")
     attention, head = one(attentions, "attention"), top_block(spec.decoder, "head")

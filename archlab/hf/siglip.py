@@ -19,6 +19,7 @@ def tower(r: Reader) -> Tree:
     r.only("num_channels", 3, why="pictures have three channels here")
     r.only("vision_use_head", False, why="the pooling head makes no tokens, and no Gemma keeps it")
     r.ignore("projection_dim", "num_image_tokens", "projector_hidden_act", "num_positions", "vocab_size")
+    r.ignore("tie_word_embeddings")
     heads = {"n_heads": n_heads, "n_kv_heads": n_heads, "head_dim": d_model // n_heads}
     return {
         "d_model": d_model,
@@ -46,8 +47,9 @@ def pool(r: Reader, sizes: Tree, tokens: int) -> int:
 
 def words(vision: Stack) -> Tree:
     """The section of a tower. What it cannot say shows when it is read back."""
+    patches = _patches(vision)
     layer = vision.in_order()[0]
-    attention, mlp, patches = block(layer, "attention"), block(layer, "mlp"), _patches(vision)
+    attention, mlp = block(layer, "attention"), block(layer, "mlp")
     return {
         "model_type": "siglip_vision_model",
         "hidden_size": patches.d_model,

@@ -55,12 +55,14 @@ def read_t5gemma2(config: Tree) -> Tree:
     if (tree["d_model"], tree["vocab_size"]) != (encoder["d_model"], encoder["vocab_size"]):
         raise SpecError("encoder and decoder must have one width and one vocabulary, as their table is one")
     _finish(r, tree, encoder, decoder)
+    for side in (inner, decoder):
+        side.only("use_bidirectional_attention", None, False, why="the encoder sees both ways, the decoder does not")
     tower = siglip.tower(vision)
     pool = siglip.pool(outer, tower["patches"], outer.take("mm_tokens_per_image"))
     tree["attention"]["source"] = "merged"
     tree["embedding"] = {"shared": tree["head"]["tied"], "end_of_image": _end_of_image(r, outer)}
     tree["vision"] = {**tower, "token": image_token(r), "projector": {"pool": pool, "norm": "gain"}}
-    outer.ignore("image_token_index", "image_token_id", "tie_word_embeddings")
+    outer.ignore("vocab_size", "image_token_index", "image_token_id", "tie_word_embeddings")
     for part in (inner, vision, outer, decoder, r):
         part.done()
     return {"family": "t5gemma2", **tree}
@@ -143,7 +145,7 @@ def write_t5gemma2(spec: ModelSpec) -> Tree:
     if end is None:
         raise SpecError("embedding.end_of_image is not set")
     windows = [layer.facts() for layer in _encoder(spec).in_order()]
-    both = [f["window"] + f["ahead"] for f in windows if f["window"] is not None and f["ahead"] is not None]
+    both = [f["window"] + f["ahead"] for f in windows if f.get("window") is not None and f.get("ahead") is not None]
     encoder |= {"sliding_window": both[0] if both else encoder["sliding_window"], "tie_word_embeddings": tie}
     encoder["final_logit_softcapping"] = decoder["final_logit_softcapping"]
     return {

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archlab.algebra import Number
+from archlab.blocks import Attention
 from archlab.errors import SpecError
-from archlab.hf.reader import MAPPING, NUMBER, WORDS, Reader
+from archlab.hf.reader import MAPPING, NUMBER, WHOLE, WORDS, Reader, shown
 from archlab.spec import Block, Layer, ModelSpec, Stack
 
 Tree = dict[str, Any]
@@ -31,10 +32,18 @@ def unless(value: Any, default: Any) -> Any:
 # ---------------------------------------------------------------- kinds of layer
 
 
-def layer_types(r: Reader, every: int, n_layers: int) -> list[str]:
-    """The type of each layer: the file's own, or full at every `every`-th layer."""
+def layer_types(r: Reader, every: int, n_layers: int, heeds: bool = False) -> list[str]:
+    """The type of each layer: the file's own, or full at every `every`-th layer.
+
+    `heeds`: the class takes another number from sliding_window_pattern. Raises SpecError where one would go unheeded.
+    """
     types = r.take("layer_types", WORDS, none=True)
+    patterns = {key: r.take(key, WHOLE, none=True) for key in ("sliding_window_pattern", "_sliding_window_pattern")}
     if types is None:
+        every = patterns["sliding_window_pattern"] or every if heeds else every
+        for key, said_every in patterns.items():
+            if said_every not in (None, every):
+                raise SpecError(f"{r.where}{key}={said_every} is not heeded by transformers; say layer_types instead")
         types = [SLIDING if (i + 1) % every else FULL for i in range(n_layers)]
     for kind in types:
         if kind not in KINDS:
@@ -116,7 +125,7 @@ def rope_of(r: Reader) -> Tree:
     name = r.take("rope_type") or r.take("type") or "default"
     if name not in ("default", "linear", "proportional"):
         raise SpecError(
-            f"{r.where}rope_type={name!r} cannot be described: RoPE is default, linear or proportional here"
+            f"{r.where}rope_type={shown(name)} cannot be described: RoPE is default, linear or proportional here"
         )
     r.ignore("type")
     factor, share = r.take("factor", NUMBER, none=True), r.take("partial_rotary_factor", NUMBER, none=True)
@@ -151,6 +160,15 @@ def block(layer: Layer, path: str) -> Any:
         if name == path:
             return found
     raise SpecError(f"the {layer.kind} layers have no {path}, which the family needs")
+
+
+def attentions_of(layers: Sequence[Layer]) -> list[Attention]:
+    """The self-attention of each layer. Raises SpecError where one has another mixer."""
+    found = [block(layer, "attention") for layer in layers]
+    for layer, mixer in zip(layers, found, strict=True):
+        if not isinstance(mixer, Attention):
+            raise SpecError(f"the {layer.kind} layers have no attention, and the family has it in all")
+    return found
 
 
 def top_block(stack: Stack, path: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from math import prod
@@ -84,7 +85,7 @@ def load_weights(model: nn.Module, source: Mapping[str, Tensor] | str | os.PathL
 
     `source` is a state dict, a .safetensors file, a model.safetensors.index.json, or a folder with either. Names are
     those of transformers or of the released files. Nothing is copied unless all of it fits. Raises ArchlabError: one
-    sentence for tensors that are missing, unexpected or of another shape.
+    sentence for tensors that are missing, unexpected or of another shape. Warns of what the model goes without.
     """
     spec = _spec_of(model)
     naming = naming_of(spec)
@@ -98,6 +99,9 @@ def load_weights(model: nn.Module, source: Mapping[str, Tensor] | str | os.PathL
         for theirs, group in _grouped(planned).items():
             if theirs in found:
                 _take(group, tensors.read(found[theirs]), places, found[theirs])
+    for pattern, sentence in naming.left_out.items():
+        if any(tensors.read(name).isfinite().any() for name in tensors.shapes if re.search(pattern, name)):
+            warnings.warn(sentence, stacklevel=2)
 
 
 def _spec_of(model: nn.Module) -> ModelSpec:
@@ -175,7 +179,7 @@ def _refuse(spec: ModelSpec, what: str, names: list[str], others: list[str]) -> 
 
 
 def _unused(name: str, naming: Naming) -> bool:
-    return any(re.search(pattern, name) for pattern in naming.unused)
+    return any(re.search(pattern, name) for pattern in (*naming.unused, *naming.left_out))
 
 
 def _uncounted(spec: ModelSpec, naming: Naming, names: list[str], tensors: Source) -> list[str]:
@@ -224,19 +228,26 @@ def _ours(tensor: Tensor, move: Move) -> Tensor:
 
 
 def _theirs(group: list[Move], places: Mapping[str, Tensor]) -> Tensor:
-    """Their tensor, of all the moves that make it."""
-    first = places[group[0].ours]
-    whole = torch.empty(group[0].shape, dtype=first.dtype, device=first.device)
-    for move in group:
-        place = places[move.ours] if move.index is None else places[move.ours][move.index]
-        back = sorted(range(len(move.order)), key=move.order.__getitem__)
-        part = whole if move.start is None else whole.narrow(*move.start)
-        part.copy_(place.permute(back).reshape(part.shape))
+    """Their tensor, of all the moves that make it: a view of ours where there is one."""
+    parts = [(move, _back(move, places)) for move in group]
+    if group[0].start is None:
+        return parts[0][1].reshape(group[0].shape)
+    whole = parts[0][1].new_empty(group[0].shape)
+    for move, part in parts:
+        place = whole.narrow(*move.start)
+        place.copy_(part.reshape(place.shape))
     return whole
 
 
+def _back(move: Move, places: Mapping[str, Tensor]) -> Tensor:
+    """Our tensor (or the slice of it) with its axes in their order."""
+    place = places[move.ours].detach()
+    place = place if move.index is None else place[move.index]
+    return place.permute(sorted(range(len(move.order)), key=move.order.__getitem__))
+
+
 def export_weights(model: nn.Module, path: str | os.PathLike[str] | None = None) -> dict[str, Tensor]:
-    """A built model's weights under transformers' names, as its `from_pretrained` reads them.
+    """A built model's weights under transformers' names, as its `from_pretrained` reads them; views where they can be.
 
     With a path ending in .safetensors they are written to that file; with another path to a folder, in shards of at
     most 5 GB, with config.json beside them. Each file is written under a temporary name and then renamed. Raises
@@ -253,8 +264,7 @@ def export_weights(model: nn.Module, path: str | os.PathLike[str] | None = None)
     written = [
         move for move in moves(spec, naming_of(spec)) if move.weight.tied is None and move.weight.use != "unread"
     ]
-    with torch.no_grad():
-        tensors = {theirs: _theirs(group, places) for theirs, group in _grouped(written).items()}
+    tensors = {theirs: _theirs(group, places) for theirs, group in _grouped(written).items()}
     if path is not None:
         _write(spec, tensors, Path(path))
     return tensors
@@ -298,7 +308,8 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
         from safetensors.torch import save_file
     except ModuleNotFoundError:
         raise SpecError(f"{path} needs the package safetensors to be written: pip install 'archlab[hf]'") from None
-    _replace(path, lambda new: save_file(dict(tensors), str(new), metadata={"format": "pt"}))
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    _replace(path, lambda new: save_file(whole, str(new), metadata={"format": "pt"}))
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:

@@ -10,6 +10,7 @@ from archlab.nn.declare import Declared, project
 from archlab.nn.norm import rms_norm
 from archlab.nn.stack import Layer, Make
 from archlab.nn.step import Step
+from archlab.rows import Weight
 
 LEAST = 1e-5
 """What a mean square is clamped to before its root, when a stream is rescaled."""
@@ -29,13 +30,21 @@ class AltUp(Declared):
         super().__init__(block, device, dtype)
         self.gain_offset, self.active = float(block.norm_plus_one), block.active - 1
 
-    def predicted(self, streams: Tensor) -> Tensor:
-        """X_o + sum over i of C[o, i] X_i: M B T D -> M B T D."""
+    def initial(self, weight: Weight) -> float:
+        """The gate starts by reading the stream as it is, whatever a norm's gain is stored as."""
+        return 1.0 if weight.name == "correct_scale" else super().initial(weight)
+
+    def forward(self, streams: Tensor, made: Tensor | None = None) -> Tensor:
+        """Streams M B T D -> predicted streams; with what the layer made of the active one, these -> corrected."""
+        return self._predicted(streams) if made is None else self._corrected(streams, made)
+
+    def _predicted(self, streams: Tensor) -> Tensor:
+        """X_o + sum over i of C[o, i] X_i."""
         mix = project(self._modalities(streams[self.active]), self.predict)  # B T O N
         return streams + (mix @ streams.permute(1, 2, 0, 3)).permute(2, 0, 1, 3)
 
-    def corrected(self, predicted: Tensor, y: Tensor) -> Tensor:
-        """pred_o + (y - pred_active) * (c_o + 1): what the layer made of the active stream, passed on to all."""
+    def _corrected(self, predicted: Tensor, y: Tensor) -> Tensor:
+        """pred_o + (y - pred_active) * (c_o + 1): what is new in the active stream, passed on to all."""
         shares = project(self._modalities(y)[..., None, :], self.correct)[..., 0, :] + 1  # B T O
         return predicted + (y - predicted[self.active]) * shares.permute(2, 0, 1)[..., None]
 
@@ -59,11 +68,11 @@ class AltUpLayer(Layer):
         self.altup = make(layer.altup)
 
     def forward(self, streams: Tensor, step: Step) -> Tensor:
-        predicted = self.altup.predicted(streams)
+        predicted = self.altup(streams)
         x = predicted[self.altup.active]
         for residual in self.inside:
             x = residual(x, step)
-        streams = self.altup.corrected(predicted, x)
+        streams = self.altup(predicted, x)
         for residual in self.outside:
             x = self.altup.scaled(streams[self.altup.active])
             streams = torch.cat((streams[:1], streams[1:] + residual.block(x, step)))
@@ -71,9 +80,9 @@ class AltUpLayer(Layer):
 
 
 def rescaled(x: Tensor, like: Tensor) -> Tensor:
-    """x, each token brought to the RMS of the same token of `like`."""
-    own = x.float().square().mean(-1, keepdim=True).clamp_min(LEAST).sqrt()
-    return (x * like.float().square().mean(-1, keepdim=True).sqrt() / own).to(x.dtype)
+    """x, each token brought to the RMS of the same token of `like`; in the format of x throughout, as trained."""
+    own = x.square().mean(-1, keepdim=True).clamp_min(LEAST).sqrt()
+    return x * like.square().mean(-1, keepdim=True).sqrt() / own
 
 
 class AltUpSplit(Declared):

@@ -57,8 +57,15 @@ class Attention(Declared):
         k = self.turned(self.normed(k, "k_norm"), step)
         return step.remember(self.path, k=k, v=v) if self.block.causal else (k, v)
 
+    def lend(self) -> None:
+        """Later layers have no keys and values of their own and read this one's: they are kept for the whole pass."""
+        self.keys_and_values = self._lent
+
+    def _lent(self, x: Tensor, step: Step) -> tuple[Tensor, ...]:
+        return step.lend(self.path, *self._own(x, step))
+
     def _shared(self, x: Tensor, step: Step) -> tuple[Tensor, ...]:
-        return step.recall(self.owner)
+        return step.borrow(self.owner)
 
     def _alone(self, k: Tensor, v: Tensor, mask: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         return k, v, mask
@@ -70,7 +77,7 @@ class Attention(Declared):
         else:
             fresh = self.normed(project(step.source, self.k), "k_norm"), project(step.source, self.v)
             source_k, source_v = step.keep(self.path, source_k=fresh[0], source_v=fresh[1])
-        seen = mask.new_ones(1).expand(*mask.shape[:-1], source_k.shape[1])
+        seen = torch.ones(*mask.shape[:-1], source_k.shape[1], dtype=torch.bool, device=mask.device)
         k, v = torch.cat((source_k.to(k.dtype), k), 1), torch.cat((source_v.to(v.dtype), v), 1)  # B (E U) K H
         return k, v, torch.cat((seen, mask), -1)
 

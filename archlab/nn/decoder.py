@@ -44,13 +44,14 @@ class Decoder(Stack):
 
     def _find_owners(self) -> None:
         """A layer that shares keys and values reads those of the last layer of its kind that has its own."""
-        owner: dict[str, str] = {}
+        owners: dict[str, Attention] = {}
         for kind, layer in zip(self.spec.kinds(), self.layers, strict=True):
             mixer = layer.attention
             if isinstance(mixer, Attention) and mixer.block.kv == "shared":
-                mixer.owner = owner[kind]
+                mixer.owner = owners[kind].path
+                owners[kind].lend()
             else:
-                owner[kind] = mixer.path
+                owners[kind] = mixer
 
     def forward(
         self,

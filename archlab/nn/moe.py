@@ -45,7 +45,7 @@ class MoE(Declared):
         tokens = x.flatten(0, -2)  # N D
         chosen, shares = self.route(tokens)
         normed = rms_norm(tokens, self.norm, self.block.norm_eps, self.gain_offset)
-        run = way(chosen.numel(), self.block.experts, x.is_meta)
+        run = way(chosen.numel(), self.block.experts, x.device)
         return run(self, normed, chosen, shares).to(x.dtype).unflatten(0, x.shape[:-1])
 
     def route(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,13 +60,14 @@ Way = Callable[[MoE, Tensor, Tensor, Tensor], Tensor]
 """(the mixture, tokens N D, experts chosen N Y, shares N Y) -> sums N D in fp32."""
 
 
-def way(runs: int, experts: int, on_meta: bool) -> Way:
-    """Gathered while the copies of so many runs of an expert take no more room than all experts do, and on meta.
+def way(runs: int, experts: int, device: torch.device) -> Way:
+    """Gathered on a GPU, while copies for so many runs of an expert take no more room than all experts do.
 
-    Gathered waits for nothing on the device and has one shape for each number of tokens: decoding wants that, and
-    tracers, who cannot know how tokens choose.
+    There it waits for nothing and has one shape for each number of tokens, which decoding wants. So do tracers on meta,
+    who cannot know how tokens choose. A CPU has nothing to wait for, and would only copy.
     """
-    return gathered if on_meta or runs <= experts else by_expert
+    few = runs <= experts and device.type != "cpu"
+    return gathered if few or device.type == "meta" else by_expert
 
 
 def gathered(moe: MoE, tokens: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Step:
         self.per_layer: Tensor | None = None  # B T L P: each layer's own embedding of the new tokens
         self._masks: dict[Sight, Tensor] = {}
         self._angles: dict[Rope, Angles] = {}
-        self._seen: dict[str, tuple[Tensor, ...]] = {}
+        self._lent: dict[str, tuple[Tensor, ...]] = {}
 
     @property
     def first(self) -> bool:
@@ -90,12 +90,16 @@ class Step:
 
     def remember(self, path: str, **fresh: Tensor) -> tuple[Tensor, ...]:
         """Writes the new tokens' states (B T ...) of the block at `path`; returns what it sees of each (B U ...)."""
-        self._seen[path] = tuple(self.cache.append(path, name, tensor) for name, tensor in fresh.items())
-        return self._seen[path]
+        return tuple(self.cache.append(path, name, tensor) for name, tensor in fresh.items())
 
-    def recall(self, path: str) -> tuple[Tensor, ...]:
-        """What the block at `path` saw in this pass: for a layer that shares its keys and values."""
-        return self._seen[path]
+    def lend(self, path: str, *seen: Tensor) -> tuple[Tensor, ...]:
+        """Holds what the block at `path` sees in this pass for the layers that share its keys and values."""
+        self._lent[path] = seen
+        return seen
+
+    def borrow(self, path: str) -> tuple[Tensor, ...]:
+        """What the block at `path` saw in this pass: a ring has forgotten the first of it since."""
+        return self._lent[path]
 
     def keep(self, path: str, **fresh: Tensor) -> tuple[Tensor, ...]:
         """Writes states of the source (B E ...), once; returns them."""

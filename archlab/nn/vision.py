@@ -28,10 +28,10 @@ class Patches(Declared):
         self.signed = stretched if block.stretch else unchanged
 
     def forward(self, pixels: Tensor) -> Tensor:
-        pixels = self.signed(pixels).to(self.patch.dtype)
-        bias = getattr(self, "patch_bias", None)
-        x = F.conv2d(pixels, self.patch, bias, stride=self.block.patch_size)  # I D h w
-        return x.flatten(2).transpose(1, 2) + self.place()
+        size = self.block.patch_size
+        cut = self.signed(pixels).to(self.patch.dtype).unflatten(3, (-1, size)).unflatten(2, (-1, size))  # I 3 h p w p
+        squares = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # I P C*I*O
+        return biased(F.linear(squares, self.patch.flatten(1)), self, "patch") + self.place()
 
     def _by_patch(self) -> Tensor:
         return self.position
