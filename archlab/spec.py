@@ -487,7 +487,7 @@ class Workload:
         if stack.reads == "images":
             return Frame(self.batch * self.new_images, stack.length, stack.length, 0)
         if stack.reads == "source":
-            return Frame(self.batch, self.new_source, self.source, 0, new_images=self.new_images)
+            return Frame(self.batch, self.new_source, self.source, self.new_source, new_images=self.new_images)
         return self
 
     def decode(self) -> Workload:

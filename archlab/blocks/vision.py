@@ -5,7 +5,8 @@ biases, a plain MLP. Gemma 4: positions from a table for each of the two axes an
 Checked against transformers 5.23.0.
 
 Images are squares of one size. Gemma 4 takes any shape of at most 280 tokens; its presets have 768 pixels, of which
-patches of 16 and pooling by 3 make the 256 tokens of a square.
+patches of 16 and pooling by 3 make the 256 tokens of a square. The towers of Gemma 4 E2B and E4B clip what each linear
+layer reads and writes to ranges that the checkpoint keeps in buffers (infinite before): not done here.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from archlab.hf.text import Tree
 
 MOBILENET = {"mobilenetv5_300m_enc": 294_126_912}
 """timm's architecture -> parameters."""
-MELS = 32
-"""Rows of the spectrogram that are left after two convolutions of stride 2: 128 mel bins over 4."""
+MELS = 128
+"""Bins of the spectrogram; two convolutions of stride 2 leave a quarter of them."""
 
 
 def mobilenet(r: Reader, d_model: int, tokens: int) -> Tree:
@@ -45,7 +45,7 @@ def gemma3n_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
     layers = r.take("conf_num_hidden_layers", WHOLE) * _conformer_layer(
         width, r.take("conf_num_attention_heads"), kernel
     )
-    parameters = layers + _subsampling(width, first, second)
+    parameters = layers + _subsampling(width, first, second, MELS // 4)
     projector = _embedder(r, d_model)
     return {"parameters": parameters, "projector": projector, "tokens": tokens, "what": "Conformer (USM)"}
 
@@ -60,7 +60,7 @@ def gemma4_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
         "gradient_clipping",
     )  # fmt: skip
     layers = r.take("num_hidden_layers", WHOLE) * _conformer_layer(width, r.take("num_attention_heads"), kernel)
-    parameters = layers + _subsampling(width, first, second) + out * width + out
+    parameters = layers + _subsampling(width, first, second, first // 4) + out * width + out
     return {"parameters": parameters, "projector": out * d_model, "tokens": tokens, "what": "Conformer"}
 
 
@@ -74,9 +74,9 @@ def _conformer_layer(width: int, n_heads: int, kernel: int) -> int:
     return feed_forwards + attention + convolution + width
 
 
-def _subsampling(width: int, first: int, second: int) -> int:
-    """Two convolutions of 3 x 3 with a norm each, and a projection."""
-    return 9 * first + first + 9 * first * second + second + width * second * MELS
+def _subsampling(width: int, first: int, second: int, rows: int) -> int:
+    """Two convolutions of 3 x 3 with a norm each, and a projection of the rows that they leave."""
+    return 9 * first + first + 9 * first * second + second + width * second * rows
 
 
 def unified_vision(r: Reader, d_model: int) -> Tree:

@@ -251,7 +251,7 @@ def export_weights(model: nn.Module, path: str | os.PathLike[str] | None = None)
 
     With a path ending in .safetensors they are written to that file; with another path to a folder, in shards of at
     most 5 GB, with config.json beside them. Each file is written under a temporary name and then renamed. Raises
-    ArchlabError for a model that has weights known only by their number.
+    ArchlabError for a model that no class of transformers can be, or that has weights known only by their number.
     """
     spec = _spec_of(model)
     for stack in spec.stacks:
@@ -260,21 +260,22 @@ def export_weights(model: nn.Module, path: str | os.PathLike[str] | None = None)
                 f"{spec.name} cannot be exported: its {stack.name} tower is known by number alone; take the section "
                 f"{stack.name} away for the text decoder"
             )
+    config = export_config(spec)
     places = dict(model.state_dict(keep_vars=True))
     written = [
         move for move in moves(spec, naming_of(spec)) if move.weight.tied is None and move.weight.use != "unread"
     ]
     tensors = {theirs: _theirs(group, places) for theirs, group in _grouped(written).items()}
     if path is not None:
-        _write(spec, tensors, Path(path))
+        _write(config, tensors, Path(path))
     return tensors
 
 
-def _write(spec: ModelSpec, tensors: dict[str, Tensor], path: Path) -> None:
+def _write(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
     if path.suffix == ".safetensors":
         _save(tensors, path)
         return
-    config = {**export_config(spec), "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
+    config = {**config, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
     path.mkdir(parents=True, exist_ok=True)
     shards = list(_sharded(tensors))
     if len(shards) == 1:

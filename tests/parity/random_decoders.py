@@ -17,7 +17,8 @@ from archlab.schema import override
 from archlab.spec import ModelSpec, Workload
 
 VOCAB = 61
-WORKS = {"prefill": (23, 23), "chunk": (7, 23), "decode": (1, 23), "first token": (1, 1)}
+WORKS = ((23, 23), (7, 23), (1, 23))
+"""(new, context) of a prefill, a chunk and a decode step."""
 BUFFERS = ("layer_scalar", "std_bias", "std_scale")
 
 
@@ -75,17 +76,15 @@ def token_of(model: Decoder, name: str) -> int:
 
 
 def check_counts(spec: ModelSpec) -> None:
-    """Dense FLOPs by both tracers, bytes of the cache and of the weights, all as integers."""
+    """Dense FLOPs by both tracers, numbers of weights and bytes of the cache, all as integers."""
     model = build(spec, device="meta", dtype=torch.bfloat16)
     held = sum(tensor.numel() for tensor in model.state_dict().values()) - tied(model)
     assert held == archlab.params(spec).total
-    for new, context in WORKS.values():
-        for logits in ("all", "last"):
-            work = Workload(2, new, context, logits=logits)
-            expected = archlab.flops(spec, work).dense
-            macs, uncounted = traced_macs(model, work)
-            assert traced_flops(model, work) == 2 * macs == expected
-            assert not uncounted
+    for (new, context), logits in zip(WORKS, ("all", "last", "all"), strict=True):
+        work = Workload(2, new, context, logits=logits)
+        macs, uncounted = traced_macs(model, work)
+        assert traced_flops(model, work) == 2 * macs == archlab.flops(spec, work).dense
+        assert not uncounted
         assert model.init_cache(2, context).nbytes == archlab.kv_cache(spec, context, 2, "bf16").total
 
 

@@ -103,7 +103,7 @@ def towerless(monkeypatch):
         return whole(config) if config.model_type == "gemma3n_text" else nn.Module()
 
     monkeypatch.setattr(modeling_gemma3n.AutoModel, "from_config", from_config)
-    special = {"hidden_size": 11, "vocab_size": 3}
+    special = {"hidden_size": 16, "vocab_size": 4}
     config = Gemma3nConfig(
         text_config=TEXT, vision_config={**special, "vocab_offset": ROWS}, image_token_id=IMAGE, audio_token_id=AUDIO,
         audio_config={**special, "vocab_offset": 57}, vision_soft_tokens_per_image=4, audio_soft_tokens_per_image=3,
@@ -118,7 +118,7 @@ def towerless(monkeypatch):
 def test_images_and_sounds_take_the_places_of_their_tokens(towerless, monkeypatch):
     """Soft tokens are not scaled, all layers stay causal, and the per-layer table is read at row 0 for them."""
     model = archlab.build(archlab.hf.import_config(towerless.config.to_dict()))
-    archlab.hf.load_weights(model, {k: v for k, v in towerless.state_dict().items() if ".embed_" not in k})
+    archlab.hf.load_weights(model, {k: v for k, v in towerless.state_dict().items() if not k.startswith("model.embed_")})
     ids = ids_of(2, 25, 5, most=ROWS)
     ids[0, 3:7], ids[0, 14:18], ids[1, 9:13] = IMAGE, IMAGE, IMAGE
     ids[0, 19:22], ids[1, 0:3] = AUDIO, AUDIO
@@ -214,9 +214,21 @@ def test_layers_that_share_see_what_the_owner_saw(monkeypatch):
 # ---------------------------------------------------------------- counts
 
 
-@pytest.mark.parametrize("name", [None, "three streams, the last active", "width by layer", "gate unscaled"])
-def test_counts_are_the_rows(name):
-    check_counts(archlab.hf.import_config(Gemma3nTextConfig(**(TEXT | VARIANTS.get(name, {}))).to_dict()))
+SHORT = {"num_hidden_layers": 4, "layer_types": [SLIDING, FULL] * 2, "num_kv_shared_layers": 2,
+         "activation_sparsity_pattern": [0.9, 0.0, 0.0, 0.0]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"altup_num_inputs": 3, "altup_active_idx": 2, "intermediate_size": [211, 87, 87, 150]},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"altup_num_inputs": 2, "altup_correct_scale": False}, marks=pytest.mark.slow),
+        pytest.param({"num_kv_shared_layers": 0, "num_key_value_heads": 1}, marks=pytest.mark.slow),
+    ],
+)
+def test_counts_are_the_rows(changes):
+    check_counts(archlab.hf.import_config(Gemma3nTextConfig(**(TEXT | SHORT | changes)).to_dict()))
 
 
 @torch.no_grad()

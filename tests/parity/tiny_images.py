@@ -10,9 +10,7 @@ import transformers
 from torch import Tensor, nn
 
 import archlab
-from archlab.assemble import resolve
 from archlab.nn.decoder import Decoder
-from archlab.schema import override
 
 VOCAB, IMAGE, WINDOW = 97, 95, 6
 
@@ -54,6 +52,7 @@ VIT = dict(
     patch_size=2,
     pooling_kernel_size=2,
     position_embedding_size=23,
+    default_output_length=4,
     rope_parameters={"rope_type": "axial", "rope_theta": 7.0},
 )
 E2B = dict(
@@ -67,13 +66,12 @@ EXPERTS = dict(enable_moe_block=True, num_experts=5, top_k_experts=2, moe_interm
 
 @dataclass(frozen=True)
 class Case:
-    """A class of transformers with its options. `side`: tokens along an image, for configs that do not say a size."""
+    """A class of transformers with its options."""
 
     name: str
     text: dict[str, Any]
     vision: dict[str, Any]
     more: dict[str, Any] = field(default_factory=dict)
-    side: int | None = None
 
 
 CASES = {
@@ -91,11 +89,13 @@ CASES = {
         {"mm_tokens_per_image": 1},
     ),
     "shieldgemma2": Case("ShieldGemma2", GEMMA3, SIGLIP, {"mm_tokens_per_image": 4}),
-    "gemma4-e2b": Case("Gemma4", {**GEMMA4, **E2B}, VIT, side=2),
-    "gemma4-31b": Case("Gemma4", {**GEMMA4, **LARGE}, {**VIT, "standardize": True}, side=2),
-    "gemma4-image-wider-than-window": Case("Gemma4", {**GEMMA4, **LARGE}, {**VIT, "standardize": True}, side=3),
+    "gemma4-e2b": Case("Gemma4", {**GEMMA4, **E2B}, {**VIT, "use_clipped_linears": True}),
+    "gemma4-31b": Case("Gemma4", {**GEMMA4, **LARGE}, {**VIT, "standardize": True}),
+    "gemma4-image-wider-than-window": Case(
+        "Gemma4", {**GEMMA4, **LARGE}, {**VIT, "standardize": True, "default_output_length": 9}
+    ),
     "gemma4-26b-a4b": Case(
-        "Gemma4", {**GEMMA4, **LARGE, **EXPERTS}, {**VIT, "num_key_value_heads": 1, "pooling_kernel_size": 3}, side=2
+        "Gemma4", {**GEMMA4, **LARGE, **EXPERTS}, {**VIT, "num_key_value_heads": 1, "pooling_kernel_size": 3}
     ),
 }  # fmt: skip
 """Windows smaller and larger than an image, towers of 16 to 49 patches, pooled by 1, 2, 3, 4 and 7."""
@@ -110,9 +110,6 @@ def pair(name: str, seed: int = 0) -> tuple[nn.Module, Decoder]:
     theirs = getattr(transformers, case.name + classes.get(case.name, "ForConditionalGeneration"))(config).eval()
     stirred(theirs)
     spec = archlab.hf.import_config(config.to_dict())
-    if case.side is not None:
-        size = case.side * case.vision["patch_size"] * case.vision["pooling_kernel_size"]
-        spec = resolve(override(dict(spec.data), {"vision.patches.image_size": size}))
     ours = archlab.build(spec, init=False)
     archlab.hf.load_weights(ours, theirs.state_dict())
     return getattr(theirs, "model", theirs) if case.name == "ShieldGemma2" else theirs, ours
