@@ -56,14 +56,9 @@ class Embedding(Block):
     def rules(self) -> Iterator[Rule]:
         if self.shared:
             yield self.source_table is not None, lambda: "shared: true needs an encoder section, whose table it takes"
-        for name in ("d_model", "vocab_size", "end_of_image") if self.shared and self.source_table is not None else ():
-            ours, theirs = getattr(self, name), getattr(self.source_table, name)
-            yield (
-                ours == theirs,
-                lambda name=name, ours=ours, theirs=theirs: (
-                    f"shared: true needs one {name} for encoder and decoder, not {theirs} and {ours}"
-                ),
-            )
+        if self.shared and self.source_table is not None:
+            for name in ("d_model", "vocab_size", "end_of_image"):
+                yield _same(name, getattr(self.source_table, name), getattr(self, name))
         if self.end_of_image is not None:
             yield (
                 self.end_of_image < self.vocab_size,
@@ -73,6 +68,10 @@ class Embedding(Block):
     def special(self) -> Iterator[tuple[str, str]]:
         if self.shared:
             yield "shared table", "encoder, decoder and logits have one token table"
+
+
+def _same(name: str, theirs: Number, ours: Number) -> Rule:
+    return theirs == ours, lambda: f"shared: true needs one {name} for encoder and decoder, not {theirs} and {ours}"
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def _text(r: Reader) -> Tree:
     usual = Counter(widths).most_common(1)[0][0]
     r.word("hidden_activation", {"gelu_pytorch_tanh": "gelu_tanh"})
     r.only("attention_bias", False, why="layers that share keys have none to give a bias")
+    r.only("altup_correct_scale", True, why="transformers keeps the weights of a scale that it then does not apply")
     r.ignore("altup_coef_clip")
     return {
         "family": "gemma3n",
@@ -93,7 +94,7 @@ def _text(r: Reader) -> Tree:
         "altup": {
             "streams": r.take("altup_num_inputs", WHOLE),
             "active": r.take("altup_active_idx", COUNT) + 1,
-            "scaled": r.take("altup_correct_scale", FLAG),
+            "scaled": True,
         },
         "laurel": {"rank": r.take("laurel_rank", WHOLE)},
         "per_layer_embedding": {
@@ -207,7 +208,7 @@ def _text_words(spec: ModelSpec) -> Tree:
         "vocab_size_per_layer_input": embedding.table_rows,
         "hidden_size_per_layer_input": embedding.width,
         "altup_active_idx": altup.active - 1,
-        "altup_correct_scale": altup.scaled,
+        "altup_correct_scale": True,
         "altup_num_inputs": altup.streams,
         "num_kv_shared_layers": sum(a.kv == "shared" for a in attentions),
         "laurel_rank": laurel.rank,

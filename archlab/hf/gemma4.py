@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isqrt
 from typing import Any
 
+from archlab.blocks import MoE
 from archlab.errors import SpecError
 from archlab.hf import counted
 from archlab.hf.defaults import DEFAULTS
@@ -354,7 +355,7 @@ def _extras(spec: ModelSpec) -> Tree:
     words: Tree = {"hidden_size_per_layer_input": 0 if embedding is None else embedding.width}
     if embedding is not None:
         words["vocab_size_per_layer_input"] = embedding.table_rows
-    moe = next((found for path, found in spec.decoder.in_order()[0].blocks() if path == "moe"), None)
+    moe = next((found for _, found in spec.decoder.in_order()[0].blocks() if isinstance(found, MoE)), None)
     if moe is None:
         return words | {"enable_moe_block": False}
     sizes = {"num_experts": moe.experts, "top_k_experts": moe.top_k, "moe_intermediate_size": moe.d_ff}
@@ -378,7 +379,7 @@ WITH_EXPERTS: Table = {
     "moe.down": "experts.down_proj",
 }
 VISION_LAYER: Table = {
-    **{ours: f"{name.replace('.weight', '.linear.weight')}" for ours, name in BLOCKS.items() if "norm" not in ours},
+    **{ours: str(name).replace(".weight", ".linear.weight") for ours, name in BLOCKS.items() if "norm" not in ours},
     "attention.q_norm": "self_attn.q_norm.weight",
     "attention.k_norm": "self_attn.k_norm.weight",
     **PRE_NORMS,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,6 @@ from archlab.spec import ModelSpec
 SHARD_BYTES = 5 * 10**9
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
-
-
-class Source(Protocol):
-    """Named tensors whose shapes are known before they are read."""
-
-    shapes: Mapping[str, tuple[int, ...]]
-
-    def read(self, name: str) -> Tensor:
-        """One tensor."""
-        ...
 
 
 class StateDict:
@@ -84,12 +74,13 @@ def load_weights(model: nn.Module, source: Mapping[str, Tensor] | str | os.PathL
     """Copies a checkpoint into a built model, in the model's own format and on its device.
 
     `source` is a state dict, a .safetensors file, a model.safetensors.index.json, or a folder with either. Names are
-    those of transformers or of the released files. Nothing is copied unless all of it fits. Raises ArchlabError: one
-    sentence for tensors that are missing, unexpected or of another shape. Warns of what the model goes without.
+    those of transformers or of the released files. Nothing is copied unless all names and shapes fit. Raises
+    ArchlabError: one sentence for tensors that are missing, unexpected or of another shape. Warns of what the model
+    goes without.
     """
     spec = _spec_of(model)
     naming = naming_of(spec)
-    tensors: Source = StateDict(source) if isinstance(source, Mapping) else SafeTensors(_files_of(Path(source)))
+    tensors = StateDict(source) if isinstance(source, Mapping) else SafeTensors(_files_of(Path(source)))
     planned = moves(spec, naming)
     places = dict(model.state_dict(keep_vars=True))
     if any(place.is_meta for place in places.values()):
@@ -113,7 +104,7 @@ def _spec_of(model: nn.Module) -> ModelSpec:
 
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
-        inside = [path / name for name in (INDEX, WHOLE) if (path / name).is_file()]
+        inside = [path / name for name in (WHOLE, INDEX) if (path / name).is_file()]
         if not inside:
             raise SpecError(f"{path} holds neither {WHOLE} nor {INDEX}")
         path = inside[0]
@@ -145,7 +136,7 @@ def _grouped(planned: list[Move]) -> dict[str, list[Move]]:
 # ---------------------------------------------------------------- do they fit
 
 
-def _matched(spec: ModelSpec, naming: Naming, planned: list[Move], tensors: Source) -> dict[str, str]:
+def _matched(spec: ModelSpec, naming: Naming, planned: list[Move], tensors: StateDict | SafeTensors) -> dict[str, str]:
     """Their canonical name -> the source's name. Raises SpecError unless every tensor has its place."""
     wanted = {move.theirs: move for move in planned}
     found: dict[str, str] = {}
@@ -182,7 +173,7 @@ def _unused(name: str, naming: Naming) -> bool:
     return any(re.search(pattern, name) for pattern in (*naming.unused, *naming.left_out))
 
 
-def _uncounted(spec: ModelSpec, naming: Naming, names: list[str], tensors: Source) -> list[str]:
+def _uncounted(spec: ModelSpec, naming: Naming, names: list[str], tensors: StateDict | SafeTensors) -> list[str]:
     """Names that belong to no tower that is known by its number. Raises SpecError for a tower of another number."""
     rest = names
     for stack in spec.stacks:
@@ -222,20 +213,22 @@ def _take(group: list[Move], tensor: Tensor, places: Mapping[str, Tensor], name:
 
 
 def _ours(tensor: Tensor, move: Move) -> Tensor:
-    if move.start is not None:
-        tensor = tensor.narrow(*move.start)
-    return tensor.reshape(move.view).permute(move.order)
+    return _part(tensor, move).reshape(move.view).permute(move.order)
+
+
+def _part(tensor: Tensor, move: Move) -> Tensor:
+    return tensor if move.start is None else tensor.narrow(*move.start)
 
 
 def _theirs(group: list[Move], places: Mapping[str, Tensor]) -> Tensor:
     """Their tensor, of all the moves that make it: a view of ours where there is one."""
-    parts = [(move, _back(move, places)) for move in group]
+    first = _back(group[0], places)
     if group[0].start is None:
-        return parts[0][1].reshape(group[0].shape)
-    whole = parts[0][1].new_empty(group[0].shape)
-    for move, part in parts:
-        place = whole.narrow(*move.start)
-        place.copy_(part.reshape(place.shape))
+        return first.reshape(group[0].shape)
+    whole = first.new_empty(group[0].shape)
+    for move in group:
+        place = _part(whole, move)
+        place.copy_(_back(move, places).reshape(place.shape))
     return whole
 
 
@@ -278,10 +271,11 @@ def _write(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> No
     config = {**config, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
     path.mkdir(parents=True, exist_ok=True)
     shards = list(_sharded(tensors))
+    (path / (INDEX if len(shards) == 1 else WHOLE)).unlink(missing_ok=True)  # of an earlier export in other pieces
     if len(shards) == 1:
         _save(tensors, path / WHOLE)
     else:
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number, names in enumerate(shards, 1):
             file = f"model-{number:05}-of-{len(shards):05}.safetensors"
             _save({name: tensors[name] for name in names}, path / file)

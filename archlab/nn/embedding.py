@@ -22,6 +22,7 @@ class Embedding(Declared):
         super().__init__(block, device, dtype)
         scale = block.d_model**0.5 if block.scaled else 1.0
         self.scale = torch.tensor(scale, dtype=torch.bfloat16).item() if block.scale_format == "bf16" else scale
+        self.end = -1 if block.end_of_image is None else block.end_of_image
         self.look_up = self._rows if block.end_of_image is None else self._rows_and_end_of_image
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ class Embedding(Declared):
         return F.embedding(ids, self.table) * scale
 
     def _rows_and_end_of_image(self, ids: Tensor) -> Tensor:
-        at_end = (ids == self.block.end_of_image).unsqueeze(-1)  # B T 1
+        at_end = ids.eq(self.end).unsqueeze(-1)  # B T 1
         return torch.where(at_end, self.end_of_image, self._rows(ids))
 
 

@@ -244,6 +244,7 @@ REFUSED = {
     "a projector of another width": ({**released("paligemma-3b-224"), "projection_dim": 9}, "must be text_config.hidden_size"),
     "an encoder alone": ({**released("t5gemma-2b-2b"), "is_encoder_decoder": False}, "an encoder alone is another model"),
     "another MobileNet": (nested("gemma-3n-e2b", "vision_config", architecture="mobilenetv5_base"), "architecture=\"mobilenetv5_base\""),
+    "a scale that is not applied": (nested("gemma-3n-e2b", "text_config", altup_correct_scale=False), "then does not apply"),
     "all layers share": (nested("gemma-3n-e2b", "text_config", num_kv_shared_layers=30), "must leave one of the 30 layers"),
     "full layers that differ": (
         nested("gemma-4-31b", "text_config", per_layer_config={"5": {"head_dim": 512}, "11": {"head_dim": 256}}), "the same sizes"

@@ -118,7 +118,9 @@ def towerless(monkeypatch):
 def test_images_and_sounds_take_the_places_of_their_tokens(towerless, monkeypatch):
     """Soft tokens are not scaled, all layers stay causal, and the per-layer table is read at row 0 for them."""
     model = archlab.build(archlab.hf.import_config(towerless.config.to_dict()))
-    archlab.hf.load_weights(model, {k: v for k, v in towerless.state_dict().items() if not k.startswith("model.embed_")})
+    archlab.hf.load_weights(
+        model, {k: v for k, v in towerless.state_dict().items() if not k.startswith("model.embed_")}
+    )
     ids = ids_of(2, 25, 5, most=ROWS)
     ids[0, 3:7], ids[0, 14:18], ids[1, 9:13] = IMAGE, IMAGE, IMAGE
     ids[0, 19:22], ids[1, 0:3] = AUDIO, AUDIO
@@ -181,7 +183,7 @@ def test_a_cache_changes_nothing(chunks):
 def test_a_cache_changes_nothing_in_variants(name):
     _, model = pair(2, **VARIANTS[name])
     ids = ids_of(2, 23)
-    for chunks in CHUNKS[1:4]:
+    for chunks in CHUNKS[1:3]:
         close(cached(model, ids, chunks), model(ids))
 
 

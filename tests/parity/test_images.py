@@ -186,6 +186,20 @@ def test_pairs_are_those_of_transformers_masks(name):
             assert counted.dense - counted.total == sum(4 * nh * n for nh, n in zip(heads, masked, strict=True))
 
 
+@pytest.mark.parametrize("preset", ["gemma-3-4b", "gemma-4-31b", "paligemma2-3b-224"])
+def test_chunks_with_their_images_cost_what_one_pass_does(preset):
+    """Two images in one chunk, one in the next, and a token: exact FLOPs add up, vision included."""
+    spec = archlab.load(preset)
+    prefix = 3000 if "pali" in preset else 0
+    whole = Workload(2, new=7001, images=3, prefix=prefix)
+    parts = [
+        Workload(2, new=4000, images=2, prefix=prefix),
+        Workload(2, new=3000, context=7000, images=3, new_images=1, prefix=prefix),
+        Workload(2, new=1, context=7001, images=3, prefix=prefix),
+    ]
+    assert sum(archlab.flops(spec, part).total for part in parts) == archlab.flops(spec, whole).total
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     texts=st.lists(st.integers(1, 5), min_size=1, max_size=4),

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import transformers
-from hf_weights import renamed, spec_of
 
 import archlab
 
@@ -68,8 +67,8 @@ def pair(family: str, options: dict, seed: int) -> tuple[torch.nn.Module, torch.
             parameter.data.normal_(std=0.5)
         else:
             parameter.data.normal_(std=1.5 * parameter.shape[1] ** -0.5)
-    ours = archlab.build(spec_of(config), init=False)
-    ours.load_state_dict(renamed(dict(theirs.named_parameters()), ours, config.model_type))
+    ours = archlab.build(archlab.hf.import_config(config.to_dict()), init=False)
+    archlab.hf.load_weights(ours, theirs.state_dict())
     return theirs, ours
 
 
