@@ -71,7 +71,7 @@ def resolve(data: Tree) -> ModelSpec:
     top = {k: v for k, v in data.items() if k in TOP}
     check_fields(ModelSpec, "", top)
     refuse_dead(data)
-    stacks: dict[str, Stack] = {}
+    stacks: dict[str, Any] = {}
     encoder = encoder_tree(data) if data.get("encoder") is not None else None
     reader = data if encoder is None else encoder
     for name in TOWERS:
@@ -183,11 +183,11 @@ def _layers(tree: Tree, pattern: tuple[str, ...], norms: NormSection, given: Tre
     for index in range(n_layers):
         held = tuple(name for name, layers in within.items() if index in layers)
         groups.setdefault((pattern[index % len(pattern)], held), []).append(index)
-    for (kind, held), indices in groups.items():
+    for (kind, held), members in groups.items():
         changed = tree
         for name in held:
             changed = merged(changed, {k: v for k, v in spans[name].items() if k != "layers"})
-        yield _layer(changed, kind, held, len(indices), tuple(indices), norms, given, prefix)
+        yield _layer(changed, kind, held, len(members), tuple(members), norms, given, prefix)
     _check_shared(groups, tree, spans, prefix)
 
 
@@ -221,7 +221,7 @@ def _layer(
         residuals.append(Residual("mlp", mlp, norm, post, beside=(moe,), joint=norm))
     else:
         residuals.append(Residual("mlp", mlp, norm, post))
-    after = ()
+    after: tuple[Residual, ...] = ()
     if tree.get("per_layer_embedding") is not None:
         keys = tree["per_layer_embedding"]
         after = (Residual("per_layer", _make(PerLayerInput, f"{prefix}per_layer_embedding", keys, given), None),)

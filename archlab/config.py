@@ -33,7 +33,7 @@ class Serving:
     @property
     def work(self) -> Workload:
         """The prefill; `.decode()` of it is the step that ends at the same context."""
-        first = {"source": self.source, "images": self.images, "prefix": self.prefix}
+        first: dict[str, Any] = {"source": self.source, "images": self.images, "prefix": self.prefix}
         return Workload(self.batch, new=self.context, context=self.context, logits=self.logits, **first)
 
 

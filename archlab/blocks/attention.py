@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from archlab.algebra import Number, divides, floor_div, minimum
 from archlab.blocks.masks import causal_pairs, image_pairs, keys_seen, prefix_pairs, two_sided_pairs
@@ -212,7 +213,7 @@ class Attention(Block):
             (self.rope_axes == 2 and (self.rope_fraction != 1 or self.rope_spread != "turned"),
              "rope_axes: 2 turns the whole head; drop rope_fraction and rope_spread"),
         ):  # fmt: skip
-            yield not wrong, lambda sentence=sentence: sentence
+            yield not wrong, partial(str, sentence)
 
     def special(self) -> Iterator[tuple[str, str]]:
         if self.kv == "shared":

@@ -168,7 +168,7 @@ def pattern_text(spec: ModelSpec) -> str:
 
 def _attention(found: dict[str, Any]) -> list[str]:
     """One line where all kinds have the same heads, else one a kind."""
-    lines = {}
+    lines: dict[str, str] = {}
     for layer in found["layers"]:
         if "n_kv_heads" not in layer:
             continue

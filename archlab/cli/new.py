@@ -10,7 +10,7 @@ from typing import Any
 from archlab import yamlfile
 from archlab.blocks import OPTIONAL
 from archlab.errors import SpecError
-from archlab.schema import SPANS, STACKS, kinds, node
+from archlab.schema import SPANS, STACKS, Node, kinds, node
 from archlab.spec import ModelSpec
 
 REQUIRED = ("attention", "mlp", "norm", "embedding", "head")
@@ -22,7 +22,7 @@ def template(name: str, spec: ModelSpec) -> str:
     data = {**spec.data, "name": name, "source": f"started from {spec.name}"}
     data.pop("notes", None)
     lines = [f"# A model for archlab: {name}. Try: archlab describe {name}.yaml", ""]
-    top = node(data, ())
+    top = _place(data, ())
     lines += [_line(key, data[key], f.metadata["doc"]) for key, f in top.fields.items() if key in data]
     written = [s for s in top.sections if s in REQUIRED or s in kinds(data) or data.get(s) is not None]
     for section in written:
@@ -42,7 +42,7 @@ def write_template(path: Path, text: str) -> None:
 
 
 def _section(data: Mapping[str, Any], path: tuple[str, ...], entry: Mapping[str, Any]) -> Iterator[str]:
-    place, name, deep = node(data, path), path[-1], len(path) - 1
+    place, name, deep = _place(data, path), path[-1], len(path) - 1
     indent = "  " * deep
     kind = name in kinds(data)
     told = [key for key in entry if key in place.fields]
@@ -56,6 +56,12 @@ def _section(data: Mapping[str, Any], path: tuple[str, ...], entry: Mapping[str,
             yield _line(f"{indent}  # {key}", field.default, f"(default) {field.metadata['doc']}")
     for key in below:
         yield from _section(data, (*path, key), entry[key])
+
+
+def _place(data: Mapping[str, Any], path: tuple[str, ...]) -> Node:
+    place = node(data, path)
+    assert place is not None, path  # the data are those of a spec that stands
+    return place
 
 
 def _line(key: str, value: Any, doc: str) -> str:

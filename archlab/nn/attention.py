@@ -39,7 +39,8 @@ class Attention(Declared):
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         q = self.turned(self.normed(biased(project(x, self.q), self, "q"), "q_norm"), step)  # B T N H
-        k, v, mask = self.widen(*self.keys_and_values(x, step), step.mask(self.sight), step)  # B U K H, T U
+        k, v = self.keys_and_values(x, step)  # B U K H
+        k, v, mask = self.widen(k, v, step.mask(self.sight), step)  # mask T U
         return biased(merge(attend(q, k, v, mask, self.scale, self.cap), self.o), self, "o")  # B T D
 
     def normed(self, x: Tensor, gain: str) -> Tensor:

@@ -119,7 +119,7 @@ def parts_of_rows(spec: ModelSpec) -> Counter[str]:
     return +parts
 
 
-def parts_of(model: nn.Module) -> Counter[str]:
+def parts_of(model: Decoder) -> Counter[str]:
     """Parameters that the module holds, by the part that their row says; a shared one counts where it first stands."""
     towers = {stack.prefix: stack.part for stack in model.spec.stacks if stack.part is not None}
     parts = {}

@@ -25,6 +25,8 @@ class Declared(nn.Module):
     gain_offset = 0.0  # what is added to a stored gain: 1 where a norm multiplies by 1 + w
     pre_norm: nn.Module  # of a block that a layer holds: x + post_norm(block(pre_norm(x)))
     post_norm: nn.Module
+    joint_norm: nn.Module  # of the sum of a block and what stands beside it
+    index = 0  # of the layer that holds the block; set by the stack
 
     def __init__(self, block: Block, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,8 @@ def inputs_of(model: Decoder, work: Workload, generator: torch.Generator | None 
             ids = torch.randint(spec.vocab_size, shape, generator=generator)
             ids = _without(ids, [s.token for s in (spec.vision, spec.audio) if s is not None and s.token is not None])
         if images:
-            ids[:, : images * spec.vision.tokens] = spec.vision.token  # type: ignore[union-attr]
+            tower: Any = spec.vision
+            ids[:, : images * tower.tokens] = tower.token
         return ids.to(first.device)
 
     if spec.encoder is None:
@@ -37,7 +40,8 @@ def inputs_of(model: Decoder, work: Workload, generator: torch.Generator | None 
         found = {"ids": tokens(work.new_source, work.new_images)} if work.new_source else {}
         found["decoder_ids"] = tokens(work.new, 0)
     if work.new_images:
-        side = model.vision.patches.block.image_size
+        patches: Any = model.vision.patches.block
+        side = patches.image_size
         shape = (work.batch * work.new_images, 3, side, side)
         pixels = torch.zeros(shape) if generator is None else torch.rand(shape, generator=generator) * 2 - 1
         found["pixels"] = pixels.to(first.device, first.dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ Make = Callable[[Block], Declared]
 class Residual:
     """(x + joint(post(block(pre(x))) + branches)) * scale. Holds no weights: the layer that made it does."""
 
-    def __init__(self, block: nn.Module, branches: Sequence[tuple[nn.Module, bool]], scale: float) -> None:
+    def __init__(self, block: Declared, branches: Sequence[tuple[Declared, bool]], scale: float) -> None:
         self.block, self.scale = block, scale
         self.normed = [branch for branch, reads_normed in branches if reads_normed]
         self.raw = [branch for branch, reads_normed in branches if not reads_normed]
@@ -72,6 +73,8 @@ class Layer(nn.Module):
 class Stack(nn.Module):
     """What a spec's stack says, in torch. The first block makes the stream; the others before the layers change it."""
 
+    embedding: Declared
+    patches: Declared
     layers: nn.ModuleList
 
     def __init__(self, stack: spec.Stack, make: Make, layer_of: Callable[[spec.Layer, Make], Layer]) -> None:
@@ -84,7 +87,7 @@ class Stack(nn.Module):
         self.before = [name for name, _ in stack.before[1:]]
         self.after = [name for name, _ in stack.after]
         for index, layer in enumerate(self.layers):
-            for module in layer.children():
+            for module in cast(Iterable[Declared], layer.children()):
                 module.index = index
 
     def run(self, x: Tensor, step: Step, last: bool = False) -> Tensor:

@@ -170,7 +170,7 @@ def _run_facts(command: Command, blocks: list[Block]) -> dict[str, Any]:
         "workloads": {block.workload: asdict(block.serving) for block in blocks},
         "precisions": {block.precision.name: precision_facts(block.precision) for block in blocks},
         "formulas": formulas({block.base: block.spec for block in blocks}),
-        "special": {block.base: words for block in blocks if (words := ", ".join(short(block.spec)))},
+        "special": {block.base: ", ".join(short(block.spec)) for block in blocks if short(block.spec)},
         "assumptions": [*ASSUMPTIONS, *_held(first)],
     }
 

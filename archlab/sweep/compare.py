@@ -75,7 +75,7 @@ def write_models(
         "workloads": {name: asdict(load_serving(name)) for name in workloads},
         "precisions": {precision: precision_facts(load_precision(precision))},
         "formulas": formulas({s.name: s for s in specs}),
-        "special": {s.name: words for s in specs if (words := ", ".join(short(s)))},
+        "special": {s.name: ", ".join(short(s)) for s in specs if short(s)},
         "assumptions": list(ASSUMPTIONS),
         "provenance": provenance(shlex.join(["archlab", *words]), started, config),
     }
