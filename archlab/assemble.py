@@ -61,8 +61,6 @@ from archlab.spec import (
 )
 
 Tree = Mapping[str, Any]
-Groups = Mapping[tuple[str, tuple[str, ...]], list[int]]
-"""(kind, spans that hold) -> indices of the layers."""
 
 
 def resolve(data: Tree) -> ModelSpec:
@@ -160,6 +158,7 @@ def _stack(name: str, tree: Tree, **given: Any) -> Stack:
     if name == "decoder" and head.logits:
         after.append(("head", head))
     layers = tuple(_layers(tree, pattern, norms, given, prefix))
+    _check_shared(layers, prefix)
     reads = "source" if name == "encoder" else "tokens"
     return Stack(name, tuple(before), layers, tuple(after), reads=reads)
 
@@ -188,7 +187,6 @@ def _layers(tree: Tree, pattern: tuple[str, ...], norms: NormSection, given: Tre
         for name in held:
             changed = merged(changed, {k: v for k, v in spans[name].items() if k != "layers"})
         yield _layer(changed, kind, held, len(members), tuple(members), norms, given, prefix)
-    _check_shared(groups, tree, spans, prefix)
 
 
 def _layer(
@@ -244,21 +242,25 @@ def _residual(name: str, block: Block, norm: Block, post: Block | None, laurel: 
     return Residual(name, block, norm, post, beside=(Branch("laurel", laurel, "normed"),), scale=2**-0.5)
 
 
-def _check_shared(groups: Groups, tree: Tree, spans: Tree, prefix: str) -> None:
-    """A layer that shares K/V has an earlier one of its kind with K/V of its own."""
-    owners = set()
-    for (kind, held), indices in sorted(groups.items(), key=lambda item: item[1][0]):
-        changed = tree
-        for name in held:
-            changed = merged(changed, spans[name])
-        kv = {**_section(changed, MIXER), **_section(changed, kind)}.get("kv", "own")
-        if kv == "own":
-            owners.add(kind)
-        elif kind not in owners:
-            raise SpecError(
-                f"{prefix}spans.{held[-1] if held else '...'}: layer {indices[0]} shares K/V, but no {kind} layer "
-                "before it has its own"
-            )
+def _check_shared(layers: tuple[Layer, ...], prefix: str) -> None:
+    """A layer that shares K/V has an earlier one of its kind with K/V of its own, and of its sizes."""
+    mixers = [(layer, layer.residuals[0].block) for layer in layers]
+    if all(getattr(mixing, "kv", "own") == "own" for _, mixing in mixers):
+        return
+    owners: dict[str, tuple[int, Block]] = {}
+    in_order = sorted(((i, *pair) for pair in mixers for i in pair[0].indices or (0,)), key=lambda entry: entry[0])
+    for index, layer, mixing in in_order:
+        if getattr(mixing, "kv", "own") == "own":
+            owners[layer.kind] = (index, mixing)
+            continue
+        where = f"{prefix}spans.{layer.spans[-1]}: " if layer.spans else prefix
+        if layer.kind not in owners:
+            raise SpecError(f"{where}layer {index} shares K/V, but no {layer.kind} layer before it has its own")
+        at, owner = owners[layer.kind]
+        for name in ("n_kv_heads", "head_dim", "window"):
+            mine, kept = mixing.facts()[name], owner.facts()[name]
+            if (mine is None or is_scalar(mine)) and (kept is None or is_scalar(kept)) and mine != kept:
+                raise SpecError(f"{where}layer {index} reads the K/V of layer {at}, so {name} ({mine}) must be {kept}")
 
 
 def _indices(pattern: tuple[str, ...], kind: str, n_layers: Number) -> tuple[int, ...] | None:

@@ -354,6 +354,13 @@ class ModelSpec:
         """Whether it makes one token after another; an encoder alone reads whole sequences."""
         return all(block.causal for _, block, _ in self.decoder.blocks())
 
+    @property
+    def has_prefix(self) -> bool:
+        """Whether a prefix may be given, whose tokens all see each other."""
+        return any(
+            block.facts().get("mask") == "prefix" for layer in self.decoder.layers for _, block in layer.blocks()
+        )
+
     def kinds(self) -> list[str]:
         """The kind of each layer of the decoder, in order. Needs a plain n_layers."""
         return [layer.kind for layer in self.decoder.in_order()]
@@ -378,7 +385,7 @@ class ModelSpec:
             self._fits("images", work.images, where, getattr(work, where))
             where = "new_source" if self.encoder else "new"
             self._fits("new_images", work.new_images, where, getattr(work, where))
-        if is_scalar(work.prefix) and work.prefix and not self._has_prefix():
+        if is_scalar(work.prefix) and work.prefix and not self.has_prefix:
             raise SpecError(f"prefix={work.prefix} cannot be: {self.name} has no layers whose mask is prefix")
         if is_scalar(work.new) and is_scalar(work.context) and work.new != work.context and not self.decodes:
             raise SpecError(f"new={work.new} must equal context={work.context}: {self.name} reads whole sequences")
@@ -387,11 +394,6 @@ class ModelSpec:
         needed = images * self.vision.tokens if self.vision is not None else 0
         if is_scalar(room) and is_scalar(needed) and room < needed:
             raise SpecError(f"{what}={images} take {needed} tokens, more than {where}={room}")
-
-    def _has_prefix(self) -> bool:
-        return any(
-            block.facts().get("mask") == "prefix" for layer in self.decoder.layers for _, block in layer.blocks()
-        )
 
 
 # ---------------------------------------------------------------- workload and precision

@@ -1,7 +1,9 @@
 """AltUp: several residual streams, of which each layer runs on one and predicts and corrects the others (Gemma 3n).
 
 Alternating updates (arXiv:2301.13310). Before the layers the embedding is projected to each further stream, after them
-the streams are projected back and averaged; each projection is rescaled to the RMS of the first stream.
+the streams are projected back and averaged; each projection is rescaled to the RMS of the first stream. Per-layer
+embeddings come after a layer: their gate reads the corrected active stream, scaled, and they are added to every
+stream but the first.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ class Traits:
     every        a layer is full at every so many where the file does not list types; None: the family has one type
     post, qk_norm, caps, scalar   whether it has post norms, QK-norm, soft caps, query_pre_attn_scalar
     ropes        whether each type of layer has its own RoPE
+    heads, bare  transformers' classes with a head and without one
     """
 
     family: str

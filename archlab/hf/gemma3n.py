@@ -104,7 +104,7 @@ def _text(r: Reader) -> Tree:
         **_spans(r, widths, usual, n_layers),
         "head": {
             "tied": r.take("tie_word_embeddings", FLAG),
-            "softcap": r.take("final_logit_softcapping", NUMBER, none=True),
+            "softcap": r.take("final_logit_softcapping", NUMBER),
         },
     }
 
@@ -204,7 +204,7 @@ def _text_words(spec: ModelSpec) -> Tree:
         "rope_parameters": ropes_by_type(types, attentions),
         "sliding_window": one(windows, "local.window") if windows else 512,
         "layer_types": types,
-        "final_logit_softcapping": None if head is None else real(head.softcap),
+        **({} if head is None else {"final_logit_softcapping": real(head.softcap)}),
         "vocab_size_per_layer_input": embedding.table_rows,
         "hidden_size_per_layer_input": embedding.width,
         "altup_active_idx": altup.active - 1,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from math import isqrt
 from typing import Any
 
 from archlab.blocks import MoE
 from archlab.errors import SpecError
-from archlab.hf import counted
+from archlab.hf import counted, gemma4_vision
 from archlab.hf.defaults import DEFAULTS
-from archlab.hf.gemma import BLOCKS, FOUR_NORMS, PRE_NORMS, has_head, outside
+from archlab.hf.gemma import BLOCKS, FOUR_NORMS, has_head, outside
 from archlab.hf.gemma3n import PER_LAYER, per_layer, shared
 from archlab.hf.multimodal import tied
 from archlab.hf.names import Naming, Part, Table
@@ -40,10 +39,6 @@ ROPES = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
 }
-CLIPPED = (
-    "The vision tower's linear layers clip what they read and write to ranges that the checkpoint keeps in buffers; "
-    "here they do not."
-)
 AUDIO_TOKENS = 750
 """Tokens of an audio clip at most, by transformers' processor. No key says it."""
 
@@ -74,7 +69,7 @@ def read(config: Tree) -> Tree:
             tree[name] = {**towers(name, part, tree["d_model"]), "token": token}
             parts.append(part)
             if name == "vision" and part.config.get("use_clipped_linears"):
-                tree["notes"] = CLIPPED
+                tree["notes"] = gemma4_vision.CLIPPED
         r.ignore(f"{name}_config", f"{name}_soft_tokens_per_image")
     for part in parts:
         part.done()
@@ -209,42 +204,9 @@ def _unified_towers(name: str, r: Reader, d_model: int) -> Tree:
 
 
 def _towers(name: str, r: Reader, d_model: int) -> Tree:
-    if name == "audio":
-        return {"counted": counted.gemma4_conformer(r, d_model, AUDIO_TOKENS)}
-    rope = dict(r.take("rope_parameters", MAPPING, none=True) or {})
-    inner = Reader(rope, {"rope_type": "axial", "rope_theta": 100.0}, f"{r.where}rope_parameters.")
-    inner.only("rope_type", "axial", "default", why="its RoPE is of two axes")
-    r.only("attention_bias", False, None, why="its projections have none")
-    if r.given("global_head_dim"):
-        r.only("global_head_dim", r.take("head_dim"), why="all its layers are alike")
-    r.ignore("max_position_embeddings", "global_head_dim")
-    patch, pool = r.take("patch_size", WHOLE), r.take("pooling_kernel_size", WHOLE)
-    positions = r.take("position_embedding_size", WHOLE)
-    keys = ("num_attention_heads", "num_key_value_heads", "head_dim")
-    n_heads, n_kv_heads, head_dim = (r.take(key, WHOLE) for key in keys)
-    heads = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "head_dim": head_dim}
-    normed = {"query_scale": 1, "qk_norm": True, "v_norm": True}
-    theta = inner.take("rope_theta", NUMBER)
-    standardize = {"standardize": True} if r.take("standardize", FLAG) else {}
-    r.take("use_clipped_linears", FLAG)
-    along = min(isqrt(r.take("default_output_length", WHOLE)), positions // pool)  # of a picture that is square
-    inner.done()
-    return {
-        "d_model": r.take("hidden_size", WHOLE),
-        "n_layers": r.take("num_hidden_layers", WHOLE),
-        "final_norm": False,
-        "attention": {**heads, **normed, "mask": "bidirectional", "rope_theta": theta, "rope_axes": 2},
-        "mlp": {"d_ff": r.take("intermediate_size", WHOLE), "activation": r.word("hidden_activation", ACTIVATIONS)},
-        "norm": {"eps": r.take("rms_norm_eps", NUMBER), "gain": "plain", "post": True},
-        "patches": {
-            "image_size": along * pool * patch,
-            "patch_size": patch,
-            "positions": positions,
-            "bias": False,
-            "stretch": True,
-        },
-        "projector": {"pool": pool, "scaled": True, "norm": "plain", **standardize},
-    }
+    if name == "vision":
+        return gemma4_vision.tower(r)
+    return {"counted": counted.gemma4_conformer(r, d_model, AUDIO_TOKENS)}
 
 
 # ---------------------------------------------------------------- spec -> config.json
@@ -256,7 +218,8 @@ def write(spec: ModelSpec) -> Tree:
     stem = "gemma4_unified" if _is_unified(spec) else "gemma4"
     words = _text_words(spec, stem)
     if not towers:
-        return {"architectures": ["Gemma4ForCausalLM"], "model_type": "gemma4_text", **words}
+        made = "Gemma4TextModel" if top_block(spec.decoder, "head") is None else "Gemma4ForCausalLM"
+        return {"architectures": [made], "model_type": "gemma4_text", **words}
     config: Tree = {
         "architectures": [f"Gemma4{'Unified' if stem == 'gemma4_unified' else ''}ForConditionalGeneration"],
         "model_type": stem,
@@ -278,30 +241,11 @@ def _is_unified(spec: ModelSpec) -> bool:
 
 
 def _tower_words(spec: ModelSpec, name: str, tower: Stack, stem: str) -> Tree:
-    if stem == "gemma4_unified":
-        return {"mm_embed_dim": spec.d_model, "output_proj_dims": spec.d_model} if name == "vision" else {}
-    if tower.counted:
-        return {}  # the class's own; another one shows when it is read back
-    layer = tower.in_order()[0]
-    attention, mlp, patches = block(layer, "attention"), block(layer, "mlp"), top_block(tower, "patches")
-    project = top_block(tower, "projector")
-    released = DEFAULTS["gemma4_vision"]["default_output_length"]
-    return {
-        "default_output_length": released if tower.tokens == isqrt(released) ** 2 else tower.tokens,
-        "hidden_size": patches.d_model,
-        "intermediate_size": mlp.sizes()["F"],
-        "num_hidden_layers": len(tower.in_order()),
-        "num_attention_heads": attention.n_heads,
-        "num_key_value_heads": attention.n_kv_heads,
-        "head_dim": attention.head_dim,
-        "hidden_activation": ACTIVATION_WORDS[mlp.activation],
-        "rms_norm_eps": project.norm_eps,
-        "rope_parameters": {"rope_type": "axial", "rope_theta": real(attention.rope_theta)},
-        "pooling_kernel_size": project.pool,
-        "patch_size": patches.patch_size,
-        "position_embedding_size": patches.positions,
-        "standardize": project.standardize,
-    }
+    if stem == "gemma4" and not tower.counted:
+        return gemma4_vision.words(tower)
+    if stem == "gemma4_unified" and name == "vision":
+        return {"mm_embed_dim": spec.d_model, "output_proj_dims": spec.d_model, "num_soft_tokens": tower.tokens}
+    return {}  # the class's own; another one shows when it is read back
 
 
 def _text_words(spec: ModelSpec, stem: str) -> Tree:
@@ -378,13 +322,6 @@ WITH_EXPERTS: Table = {
     "moe.up": Part("experts.gate_up_proj", axis="F", index=1, of=2),
     "moe.down": "experts.down_proj",
 }
-VISION_LAYER: Table = {
-    **{ours: str(name).replace(".weight", ".linear.weight") for ours, name in BLOCKS.items() if "norm" not in ours},
-    "attention.q_norm": "self_attn.q_norm.weight",
-    "attention.k_norm": "self_attn.k_norm.weight",
-    **PRE_NORMS,
-    **FOUR_NORMS,
-}
 
 
 def naming(spec: ModelSpec) -> Naming:
@@ -395,19 +332,15 @@ def naming(spec: ModelSpec) -> Naming:
     tower = "model.vision_tower."
     return Naming(
         layers={"decoder": f"{before}layers.{{}}.", "vision": f"{tower}encoder.layers.{{}}."},
-        rows={"decoder": WITH_EXPERTS if experts else LAYER, "vision": VISION_LAYER},
+        rows={"decoder": WITH_EXPERTS if experts else LAYER, "vision": gemma4_vision.LAYER},
         outside={
             **outside(before, "lm_head.weight"),
             **per_layer(before),
-            "vision.patches.patch": f"{tower}patch_embedder.input_proj.weight D(IOC)",
-            "vision.patches.position": f"{tower}patch_embedder.position_embedding_table",
-            "vision.projector.std_bias": f"{tower}std_bias",
-            "vision.projector.std_scale": f"{tower}std_scale",
-            "vision.projector.project": "model.embed_vision.embedding_projection.weight",
+            **gemma4_vision.outside(tower),
         },
         counted={
             "vision": ("model.embed_vision.", "model.vision_embedder."),
             "audio": ("model.audio_tower.", "model.embed_audio."),
         },
-        left_out={r"\.(input|output)_(min|max)$": CLIPPED},
+        left_out={r"\.(input|output)_(min|max)$": gemma4_vision.CLIPPED},
     )

@@ -8,7 +8,7 @@ from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import BLOCKS, GEMMA, GEMMA2, GEMMA3, NORMS, TRAITS, outside, text, text_words
 from archlab.hf.names import Naming, Table
 from archlab.hf.reader import COUNT, FLAG, WHOLE, Reader
-from archlab.hf.text import Tree, top_block
+from archlab.hf.text import Tree
 from archlab.spec import ModelSpec
 
 VISION = "siglip_vision_model"
@@ -172,8 +172,3 @@ OLD_PREFIXES = (
     (r"^(vision_tower|multi_modal_projector|language_model)\.", r"model.\1."),
 )
 """Released files and transformers before 4.52: language_model.model.layers..., vision_tower... without model."""
-
-
-def has_pictures(spec: ModelSpec) -> bool:
-    """Whether a Gemma 3 is the one with a tower."""
-    return spec.vision is not None and top_block(spec.decoder, "head") is not None

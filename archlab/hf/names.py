@@ -95,13 +95,14 @@ def _stack_moves(spec: ModelSpec, stack: Stack, naming: Naming) -> Iterator[Move
             if weight.use != "counted":
                 ours = f"{stack.prefix}{path}.{weight.name}"
                 yield from _weight_moves(spec, block, weight, ours, naming.outside.get(ours), "")
-    table = naming.rows.get(stack.name, {})
+    table, before = naming.rows.get(stack.name, {}), naming.layers.get(stack.name, "")
     for index, layer in enumerate(stack.in_order()):
-        before = naming.layers[stack.name].format(index)
         for path, block in layer.blocks():
             for weight in block.weights():
                 ours = f"{stack.prefix}layers.{index}.{path}.{weight.name}"
-                yield from _weight_moves(spec, block, weight, ours, table.get(f"{path}.{weight.name}"), before)
+                yield from _weight_moves(
+                    spec, block, weight, ours, table.get(f"{path}.{weight.name}"), before.format(index)
+                )
 
 
 def _weight_moves(

@@ -119,7 +119,7 @@ def write(spec: ModelSpec) -> Tree:
         "lru_width": rglru.width,
         "attention_window_size": attention.window,
         "conv1d_width": rglru.conv,
-        "logits_soft_cap": None if head is None else real(head.softcap),
+        **({} if head is None else {"logits_soft_cap": real(head.softcap)}),
         "rms_norm_eps": top_block(spec.decoder, "final_norm").eps,
         "hidden_activation": ACTIVATION_WORDS[mlp.activation],
         "block_types": names[:period],

@@ -180,8 +180,8 @@ def _uncounted(spec: ModelSpec, naming: Naming, names: list[str], tensors: State
         if not stack.counted:
             continue
         starts = naming.counted.get(stack.name, ())
-        inside = [name for name in rest if any(_renamed(name, naming).startswith(start) for start in starts)]
-        rest = [name for name in rest if name not in set(inside)]
+        inside = [name for name in rest if _renamed(name, naming).startswith(starts)]
+        rest = [name for name in rest if not _renamed(name, naming).startswith(starts)]
         have = sum(prod(tensors.shapes[name]) for name in inside if tensors.shapes[name])  # scalars clip, and count not
         want = sum(
             prod(block.shape(w.axes)) for _, block, _ in stack.blocks() for w in block.weights() if w.use == "counted"

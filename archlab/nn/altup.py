@@ -7,6 +7,7 @@ from torch import Tensor
 
 from archlab import blocks, spec
 from archlab.nn.declare import Declared, project
+from archlab.nn.mlp import unchanged
 from archlab.nn.norm import rms_norm
 from archlab.nn.stack import Layer, Make
 from archlab.nn.step import Step
@@ -29,8 +30,9 @@ class AltUp(Declared):
     def __init__(self, block: blocks.AltUp, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__(block, device, dtype)
         self.gain_offset, self.active = float(block.norm_plus_one), block.active - 1
+        self.scaled = self._scaled if block.scaled else unchanged
 
-    def initial(self, weight: Weight) -> float:
+    def initial(self, weight: Weight) -> float | Tensor:
         """The gate starts by reading the stream as it is, whatever a norm's gain is stored as."""
         return 1.0 if weight.name == "correct_scale" else super().initial(weight)
 
@@ -45,12 +47,12 @@ class AltUp(Declared):
 
     def _corrected(self, predicted: Tensor, y: Tensor) -> Tensor:
         """pred_o + (y - pred_active) * (c_o + 1): what is new in the active stream, passed on to all."""
-        shares = project(self._modalities(y)[..., None, :], self.correct)[..., 0, :] + 1  # B T O
+        shares = project(self._modalities(y), self.correct) + 1  # B T O
         return predicted + (y - predicted[self.active]) * shares.permute(2, 0, 1)[..., None]
 
-    def scaled(self, x: Tensor) -> Tensor:
+    def _scaled(self, x: Tensor) -> Tensor:
         """The active stream as the per-layer gate reads it."""
-        return x * self.correct_scale if self.block.scaled else x
+        return x * self.correct_scale
 
     def _modalities(self, x: Tensor) -> Tensor:
         normed = rms_norm(x, self.router_norm, self.block.norm_eps, self.gain_offset)
@@ -59,13 +61,17 @@ class AltUp(Declared):
 
 
 class AltUpLayer(Layer):
-    """A layer of streams M B T D: its residuals run on the active one, what comes after them on the others."""
+    """A layer of streams M B T D: its residuals run on the active one; what comes after them reads that one too, and is
+    added to all but the first.
+    """
+
+    altup: AltUp
 
     def __init__(self, layer: spec.Layer, make: Make) -> None:
         super().__init__(layer, make)
         inside = len(layer.residuals)
         self.inside, self.outside = self.residuals[:inside], self.residuals[inside:]
-        self.altup = make(layer.altup)
+        self.altup = make(layer.altup)  # type: ignore[arg-type, assignment]
 
     def forward(self, streams: Tensor, step: Step) -> Tensor:
         predicted = self.altup(streams)
@@ -92,7 +98,7 @@ class AltUpSplit(Declared):
     project: Tensor  # Z I D
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        return torch.stack([x, *(rescaled(project_one(x, w), x) for w in self.project)])
+        return torch.stack([x, *(rescaled(project(x, w), x) for w in self.project)])
 
 
 class AltUpMerge(Declared):
@@ -103,10 +109,5 @@ class AltUpMerge(Declared):
 
     def forward(self, streams: Tensor) -> Tensor:
         first, others = streams[0], streams[1:]
-        back = [rescaled(project_one(x, w), first) for x, w in zip(others, self.project, strict=True)]
+        back = [rescaled(project(x, w), first) for x, w in zip(others, self.project, strict=True)]
         return torch.stack([first, *back]).mean(0)
-
-
-def project_one(x: Tensor, weight: Tensor) -> Tensor:
-    """x ... D with w I D gives ... I."""
-    return torch.nn.functional.linear(x, weight)

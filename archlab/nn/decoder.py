@@ -11,7 +11,7 @@ from archlab.nn.altup import AltUpLayer
 from archlab.nn.attention import Attention
 from archlab.nn.cache import LAYOUTS, Cache, NoCache, Ring, Slots, Whole
 from archlab.nn.declare import declared, tie
-from archlab.nn.images import check_features, check_forgotten, check_pixels, check_places, runs
+from archlab.nn.images import check_features, check_forgotten, check_pixels, check_places, places, runs
 from archlab.nn.stack import Layer, Make, Stack
 from archlab.nn.step import Step
 from archlab.spec import ModelSpec, Workload
@@ -47,7 +47,9 @@ class Decoder(Stack):
         owners: dict[str, Attention] = {}
         for kind, layer in zip(self.spec.kinds(), self.layers, strict=True):
             mixer = layer.attention
-            if isinstance(mixer, Attention) and mixer.block.kv == "shared":
+            if not isinstance(mixer, Attention):
+                continue
+            if mixer.block.kv == "shared":
                 mixer.owner = owners[kind].path
                 owners[kind].lend()
             else:
@@ -72,11 +74,13 @@ class Decoder(Stack):
 
         decoder_ids  B T of a model with an encoder, whose source is then `ids` B E: given with the first tokens, and
                      None once a cache keeps the keys and values that were made of it
-        pixels       images I 3 H W, in the order in which their tokens stand in the sequences
+        pixels       images I 3 H W, in the order in which their tokens stand in the sequences, of -1 to 1 (0 to 1 for
+                     a tower that stretches them); each image comes whole, in the call that has its tokens
         features     images as the tower and projector make them, I tokens D, instead of pixels
         audio        the same of a counted audio tower
         prefix       leading tokens that all see each other, in a model whose mask is prefix
-        Raises ArchlabError for ids that are not integers of that shape, or that the cache cannot take.
+        Raises ArchlabError for ids that are not integers of that shape, or that the cache cannot take, and for images
+        and ids that do not fit together.
         """
         memory = NoCache() if cache is None else cache
         self._refuse(cache is not None and not self.spec.decodes, "a cache", "causal layers")
@@ -85,11 +89,11 @@ class Decoder(Stack):
         else:
             self._admit(ids, decoder_ids, memory, pixels, features, audio)
         with torch.set_grad_enabled(cache is None and torch.is_grad_enabled()):
-            given = {"vision": self._seen(ids, pixels, features), "audio": audio}
+            given = {"vision": self._seen(ids, pixels, features), "audio": audio}  # type: ignore[arg-type]
             if self.spec.encoder is None:
-                return self._decode(ids, memory, logits, given, prefix, None)
+                return self._decode(ids, memory, logits, given, prefix, None)  # type: ignore[arg-type]
             source = None if ids is None else self.encode(ids, given)
-            return self._decode(decoder_ids, memory, logits, {}, prefix, source)
+            return self._decode(decoder_ids, memory, logits, {}, prefix, source)  # type: ignore[arg-type]
 
     def _admit(
         self, ids: Tensor | None, decoder_ids: Tensor | None, memory: Cache | NoCache, *seen: Tensor | None
@@ -113,15 +117,14 @@ class Decoder(Stack):
             raise ArchlabError(f"ids of {sources} sequences do not match decoder_ids of {batch}")
         memory.admit(batch, new, length)
 
-    def _seen(self, ids: Tensor | None, pixels: Tensor | None, features: Tensor | None) -> Tensor | None:
+    def _seen(self, ids: Tensor, pixels: Tensor | None, features: Tensor | None) -> Tensor | None:
         """Features of the images in `ids`, given or made of pixels."""
         if pixels is None:
             return features
         if features is not None:
             raise ArchlabError("pixels and features cannot both be given: features are what the tower makes of pixels")
-        side = self._side()
+        check_pixels(pixels, self._side())
         tower = self._tower("vision", "pixels")
-        check_pixels(pixels, side)
         checked(ids)
         check_places(ids, tower, len(pixels), tower.tokens)
         return self.see(pixels)
@@ -129,17 +132,19 @@ class Decoder(Stack):
     def see(self, pixels: Tensor) -> Tensor:
         """Images I 3 H W -> features I tokens D, by the tower and its projector."""
         check_pixels(pixels, self._side())
-        return self.vision.run(self.vision.patches(pixels), self._step(self.spec.vision.length, NoCache()))
+        patches: Tensor = self.vision.patches(pixels)
+        return self.vision.run(patches, self._step(patches.shape[1], NoCache()))
 
     def _side(self) -> int:
         """Pixels of an image's side."""
         tower = self.spec.vision
         self._refuse(tower is None or tower.counted, "pixels", "a vision tower that can be run")
-        return self.vision.patches.block.image_size
+        side: int = self.vision.patches.block.facts()["image_size"]
+        return side
 
     def _tower(self, name: str, what: str) -> archlab_spec.Stack:
         """The tower of that name, whose tokens the sequence has places for."""
-        tower = getattr(self.spec, name)
+        tower: archlab_spec.Stack = getattr(self.spec, name)
         self._refuse(tower is None, what, f"a section {name}")
         self._refuse(tower.token is None, what, f"a token that stands for them ({name}.token)")
         return tower
@@ -155,7 +160,7 @@ class Decoder(Stack):
 
     def _decode(
         self,
-        ids: Tensor | None,
+        ids: Tensor,
         memory: Cache | NoCache,
         logits: str,
         given: dict[str, Tensor | None],
@@ -181,8 +186,7 @@ class Decoder(Stack):
             raise ArchlabError(f"prefix={prefix!r} must be a whole number of 0 or more")
         if not prefix:
             return 0
-        masks = {layer.attention.block.facts().get("mask") for layer in self.layers}
-        self._refuse("prefix" not in masks, f"prefix={prefix}", "layers whose mask is prefix")
+        self._refuse(not self.spec.has_prefix, f"prefix={prefix}", "layers whose mask is prefix")
         if memory.position:
             raise ArchlabError(f"prefix={prefix} must come with the first tokens, and {memory.position} have gone by")
         if prefix > new:
@@ -191,7 +195,7 @@ class Decoder(Stack):
 
     def _images(self, ids: Tensor, given: dict[str, Tensor | None]) -> Tensor | None:
         """B T: which image a token belongs to, where there are any."""
-        return None if given.get("vision") is None else runs(ids, self._tower("vision", "features").token)
+        return None if given.get("vision") is None else runs(ids, self._tower("vision", "features"))
 
     def _texts(self, ids: Tensor) -> Tensor:
         """ids with 0 where an image or a sound stands: tables of per-layer embeddings have no row for them."""
@@ -207,7 +211,7 @@ class Decoder(Stack):
                 tower = self._tower(name, "features" if name == "vision" else name)
                 check_features(features, tower, x.shape[-1])
                 check_places(ids, tower, *features.shape[:2])
-                x = x.masked_scatter((ids == tower.token)[..., None], features.to(x.dtype))
+                x = x.masked_scatter(places(ids, tower)[..., None], features.to(x.dtype))
             elif getattr(self.spec, name) is not None and getattr(self.spec, name).token is not None:
                 check_forgotten(ids, getattr(self.spec, name))
         return x

@@ -13,9 +13,18 @@ ONE = {"vision": "image", "audio": "clip"}
 """What a tower reads one of."""
 
 
-def runs(ids: Tensor, token: int) -> Tensor:
-    """B T: which image a token belongs to, from 1, by runs of the token that stands for images; 0 for text."""
-    inside = ids == token
+def places(ids: Tensor, tower: Stack) -> Tensor:
+    """B T: where a token stands for a part of what the tower reads."""
+    return ids.eq(tower.token)  # type: ignore[arg-type]  # a tower without a token is refused before
+
+
+def runs(ids: Tensor, tower: Stack) -> Tensor:
+    """B T: which image a token belongs to, from 1, by runs of the token that stands for images; 0 for text.
+
+    Images side by side are one run, as in transformers; prompts keep them apart by tokens of begin and end, which is
+    what the rows count.
+    """
+    inside = places(ids, tower)
     starts = inside & ~F.pad(inside, (1, 0))[:, :-1]
     return starts.cumsum(1) * inside
 
@@ -44,12 +53,12 @@ def check_places(ids: Tensor, tower: Stack, images: int, tokens: int) -> None:
     """Raises ArchlabError unless ids have places for so many images of so many tokens, each of them whole."""
     if not readable(ids):
         return
-    inside, one = ids == tower.token, ONE[tower.name]
+    inside, one = places(ids, tower), ONE[tower.name]
     found = int(inside.sum())
     if found != images * tokens:
         raise ArchlabError(f"{found} {one} tokens in the ids (each {tower.token}) do not match {images} of {tokens}")
     rows = torch.arange(len(ids), device=ids.device)[:, None] * ids.shape[1]
-    lengths = (rows + runs(ids, tower.token))[inside].unique(return_counts=True)[1].tolist()
+    lengths = (rows + runs(ids, tower))[inside].unique(return_counts=True)[1].tolist()
     cut = next((length for length in lengths if length % tokens), None)
     if cut is not None:
         raise ArchlabError(
@@ -59,7 +68,7 @@ def check_places(ids: Tensor, tower: Stack, images: int, tokens: int) -> None:
 
 def check_forgotten(ids: Tensor, tower: Stack) -> None:
     """Raises ArchlabError for ids with two tokens of an image in a row where nothing was given for it."""
-    inside = ids == tower.token
+    inside = places(ids, tower)
     if ids.shape[1] > 1 and readable(ids) and bool((inside[:, 1:] & inside[:, :-1]).any()):
         needed = "features" if tower.counted else "pixels or features"
         raise ArchlabError(f"the ids hold {ONE[tower.name]} tokens (each {tower.token}), and no {needed} for them")

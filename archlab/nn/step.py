@@ -30,6 +30,9 @@ class Step:
     source   B E J: the encoder's output where it is new; None once it is remembered
     """
 
+    ids: Tensor  # B T: what a table of per-layer embeddings is read with; set by the model
+    per_layer: Tensor  # B T L P: each layer's own embedding of the new tokens; set before the layers
+
     def __init__(
         self,
         new: int,
@@ -43,8 +46,6 @@ class Step:
         self.new, self.context, self.cache, self.dtype = new, cache.position + new, cache, dtype
         self.prefix, self.images, self.source = prefix, images, source
         self.positions = torch.arange(cache.position, self.context, device=device)
-        self.ids: Tensor | None = None  # B T: what a table of per-layer embeddings is read with
-        self.per_layer: Tensor | None = None  # B T L P: each layer's own embedding of the new tokens
         self._masks: dict[Sight, Tensor] = {}
         self._angles: dict[Rope, Angles] = {}
         self._lent: dict[str, tuple[Tensor, ...]] = {}

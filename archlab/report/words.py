@@ -156,9 +156,15 @@ def axis_tag(value: Any) -> str:
 
 
 def workload(work: Mapping[str, Any]) -> str:
-    """'8k tokens', or '32 × 8k tokens'."""
+    """'8k tokens', or '32 × 8k tokens', or '512 tokens from a source of 8k', or '1k tokens with 1 image'."""
     batch, context = work.get("batch") or 1, work.get("context") or 0
-    return f"{batch} × {units.show_tokens(context)} tokens" if batch != 1 else f"{units.show_tokens(context)} tokens"
+    said = f"{units.show_tokens(context)} tokens"
+    said = f"{batch} × {said}" if batch != 1 else said
+    if work.get("source"):
+        said += f" from a source of {units.show_tokens(work['source'])}"
+    if work.get("images"):
+        said += f" with {work['images']} image" + "s" * (work["images"] != 1)
+    return said
 
 
 def moment(utc: Any) -> str:

@@ -102,12 +102,10 @@ def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
     """The formulas that were computed, from a run on symbols."""
     letters = "B batch, S context in tokens"
     found = []
-    for name, spec in list(specs.items())[:8]:
+    for name, spec in [(name, spec) for name, spec in specs.items() if spec.decodes][:8]:
         found.append(
             {"what": f"KV cache in bytes (bf16), {name}", "text": str(formula("kv_cache", spec)), "letters": letters}
         )
-        if not spec.decodes:
-            continue
         step = formula("flops_decode", spec)
         beyond = step.replace(sympy.Min, lambda *args: next(a for a in args if a.is_Integer))
         where = "" if beyond == step else ", once S exceeds the window"

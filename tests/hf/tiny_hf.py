@@ -97,6 +97,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gemma4-e2b": ("Gemma4ForCausalLM", "Gemma4TextConfig", GEMMA4 | E2B),
     "gemma4-31b": ("Gemma4ForCausalLM", "Gemma4TextConfig", GEMMA4 | K_IS_V),
     "gemma4-26b-a4b": ("Gemma4ForCausalLM", "Gemma4TextConfig", GEMMA4 | K_IS_V | EXPERTS),
+    "gemma2-bare": ("Gemma2Model", "Gemma2Config", WINDOWED),
+    "gemma3n-bare": ("Gemma3nTextModel", "Gemma3nTextConfig", GEMMA3N),
+    "gemma4-bare": ("Gemma4TextModel", "Gemma4TextConfig", GEMMA4 | E2B),
     "gemma4-pictures": (
         "Gemma4ForConditionalGeneration", "Gemma4Config",
         dict(text_config=GEMMA4 | K_IS_V | dict(use_bidirectional_attention="vision"), vision_config=VIT, image_token_id=95),

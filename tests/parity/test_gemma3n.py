@@ -32,7 +32,6 @@ VARIANTS = {
     "two streams": {"altup_num_inputs": 2},
     "three streams, the last active": {"altup_num_inputs": 3, "altup_active_idx": 2},
     "second stream active": {"altup_active_idx": 1},
-    "gate unscaled": {"altup_correct_scale": False},
     "all K/V own": {"num_kv_shared_layers": 0},
     "most K/V shared": {"num_kv_shared_layers": 4},
     "dense": {"activation_sparsity_pattern": [0.0] * 7},
@@ -80,6 +79,17 @@ def test_logits_of_many_seeds(name, seed):
     theirs, model = pair(seed, **VARIANTS[name])
     ids = ids_of(3, 40, seed)
     close(model(ids), theirs(ids, use_cache=False).logits)
+
+
+@torch.no_grad()
+def test_a_gate_that_reads_the_stream_unscaled():
+    """A config.json that says so is refused, since its files have the scale nevertheless; a model file may say it."""
+    theirs, _ = pair(3)
+    model = ours(theirs, {"altup.scaled": False})
+    theirs.config.altup_correct_scale = False
+    ids = ids_of(2, 23, 3)
+    close(model(ids), theirs(ids, use_cache=False).logits)
+    assert model.layers[0].altup.block.scaled is False and not hasattr(model.layers[0].altup, "correct_scale")
 
 
 @torch.no_grad()
@@ -225,7 +235,7 @@ SHORT = {"num_hidden_layers": 4, "layer_types": [SLIDING, FULL] * 2, "num_kv_sha
     [
         {"altup_num_inputs": 3, "altup_active_idx": 2, "intermediate_size": [211, 87, 87, 150]},
         pytest.param({}, marks=pytest.mark.slow),
-        pytest.param({"altup_num_inputs": 2, "altup_correct_scale": False}, marks=pytest.mark.slow),
+        pytest.param({"altup_num_inputs": 2}, marks=pytest.mark.slow),
         pytest.param({"num_kv_shared_layers": 0, "num_key_value_heads": 1}, marks=pytest.mark.slow),
     ],
 )

@@ -18,9 +18,12 @@ from transformers import (
     Gemma4UnifiedForConditionalGeneration,
     Gemma4UnifiedTextConfig,
 )
+from transformers.models.gemma4.modeling_gemma4 import Gemma4TextScaledWordEmbedding
 
 import archlab
+from archlab import blocks
 from archlab.nn.decoder import Decoder
+from archlab.nn.embedding import Embedding
 from archlab.nn.rope import rope_of
 
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -140,6 +143,17 @@ def test_bf16_is_no_further_from_fp32_than_transformers_is(kind):
     exact = theirs(ids, use_cache=False).logits
     their_error = (theirs.bfloat16()(ids, use_cache=False).logits - exact).abs().mean()
     assert (model.bfloat16()(ids) - exact).abs().mean() < 1.2 * their_error
+
+
+@pytest.mark.parametrize(("width", "scale"), [(1536, 39.25), (2048, 45.25), (2560, 50.5), (2816, 53), (5376, 73.5)])
+@torch.no_grad()
+def test_embeddings_are_scaled_by_a_rounded_number(width, scale):
+    """To the bit in bf16: the square root of the width is rounded before it multiplies."""
+    theirs = Gemma4TextScaledWordEmbedding(5, width, 0, embed_scale=width**0.5).bfloat16()
+    model = Embedding(blocks.Embedding(d_model=width, vocab_size=5), "cpu", torch.bfloat16)
+    model.table.copy_(theirs.weight)
+    ids = torch.arange(5)[None]
+    assert torch.equal(model(ids), theirs(ids)) and torch.equal(model(ids), theirs.weight[None] * scale)
 
 
 # ---------------------------------------------------------------- images and sounds

@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_images import CASES, IMAGE, ids_of, logits_of, pair, pixels_of
+from tiny_images import CASES, IMAGE, ids_of, logits_of, pair, pixels_of, unified
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 import archlab
 from archlab.assemble import resolve
@@ -109,6 +110,32 @@ def test_features_stand_for_pixels(name):
     assert (ours(ids, pixels=pixels) - ours(ids, pixels=pixels.flip(0))).abs().max() > 0.01, "the order of images tells"
 
 
+@torch.no_grad()
+def test_images_of_gemma_4_12b_which_has_no_tower():
+    """Features given, of fewer tokens than an image may have. Masks as `generate` makes them: those of the other Gemma 4.
+
+    A bare forward of transformers 5.23 lets the full layers see images both ways too, which its generate does not.
+    """
+    theirs, ours = unified()
+    ids = torch.randint(1, IMAGE, (2, 16), generator=torch.Generator().manual_seed(0))
+    ids[0, 3:8] = ids[1, 9:14] = IMAGE
+    features, seen = torch.randn(2, 5, 30), (ids == IMAGE).long()
+    masks = theirs.create_masks_for_generate(
+        theirs.config, torch.zeros(2, 16, 30), None, None, None, mm_token_type_ids=seen
+    )
+    made = {"image": BaseModelOutputWithPooling(pooler_output=tuple(features))}
+    expected = theirs(input_ids=ids, attention_mask=masks, mm_encoder_outputs=made, use_cache=False).logits
+    close(ours(ids, features=features), expected)
+
+
+def test_gradients_reach_the_tower():
+    _, ours = pair("gemma4-31b")
+    ids, pixels = of(ours, LAYOUTS["one"], 0)
+    ours(ids, pixels=pixels).square().mean().backward()
+    for name, parameter in ours.vision.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
 # ---------------------------------------------------------------- with a cache
 
 
@@ -200,7 +227,7 @@ def test_chunks_with_their_images_cost_what_one_pass_does(preset):
     assert sum(archlab.flops(spec, part).total for part in parts) == archlab.flops(spec, whole).total
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     texts=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     tokens=st.integers(1, 7),
@@ -230,7 +257,7 @@ def test_images_in_a_chunk_by_brute_force(texts, tokens, window, past):
     assert int(mask.sum()) == causal_pairs(new, context, window) + images * image_pairs(tokens)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(prefix=st.integers(0, 20), rest=st.integers(0, 9), window=st.none() | st.integers(1, 12))
 def test_a_prefix_by_brute_force(prefix, rest, window):
     new = max(1, prefix + rest)

@@ -115,6 +115,24 @@ def pair(name: str, seed: int = 0) -> tuple[nn.Module, Decoder]:
     return getattr(theirs, "model", theirs) if case.name == "ShieldGemma2" else theirs, ours
 
 
+def unified(seed: int = 0) -> tuple[nn.Module, Decoder]:
+    """The same of Gemma 4 12B, whose embedder of images is counted here and not run."""
+    torch.manual_seed(seed)
+    text = {k: v for k, v in {**GEMMA4, **LARGE}.items() if k != "hidden_size_per_layer_input"}
+    config = transformers.Gemma4UnifiedConfig(
+        text_config={**text, "model_type": "gemma4_unified_text"},
+        vision_config=dict(mm_embed_dim=30, output_proj_dims=30, mm_posemb_size=7, patch_size=2),
+        audio_config=None,
+        image_token_id=IMAGE,
+        attn_implementation="eager",
+    )
+    theirs = transformers.Gemma4UnifiedForConditionalGeneration(config).eval()
+    stirred(theirs)
+    ours = archlab.build(archlab.hf.import_config(config.to_dict()), init=False)
+    archlab.hf.load_weights(ours, theirs.state_dict())
+    return theirs, ours
+
+
 def config_of(case: Case) -> transformers.PreTrainedConfig:
     """A config whose inner ones are eager too."""
     same = {"attn_implementation": "eager", "experts_implementation": "eager"}
