@@ -86,6 +86,8 @@ def resolve(data: Tree) -> ModelSpec:
     for path, condition, sentence in rules(spec):
         if condition is False:
             raise SpecError(f"{path}: {sentence()}")
+    for stack in spec.stacks:
+        _check_shared(stack.layers, stack.prefix)
     return spec
 
 
@@ -158,7 +160,6 @@ def _stack(name: str, tree: Tree, **given: Any) -> Stack:
     if name == "decoder" and head.logits:
         after.append(("head", head))
     layers = tuple(_layers(tree, pattern, norms, given, prefix))
-    _check_shared(layers, prefix)
     reads = "source" if name == "encoder" else "tokens"
     return Stack(name, tuple(before), layers, tuple(after), reads=reads)
 

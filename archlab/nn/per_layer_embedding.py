@@ -33,7 +33,7 @@ class PerLayerEmbedding(Declared):
         return x
 
     def _with_rows(self, normed: Tensor, ids: Tensor) -> Tensor:
-        inside = ids * (ids < len(self.table))  # beyond the table: row 0
+        inside = ids * (ids < self.table.shape[0])  # beyond the table: row 0
         rows = F.embedding(inside, self.table.flatten(1)).unflatten(-1, self.table.shape[1:])  # B T L P
         scale = rows.new_full((), self.block.width**0.5)
         return (normed + rows * scale) * rows.new_full((), 2**-0.5)
