@@ -12,7 +12,7 @@ The legend
     U  keys seen by a layer      G  query heads a KV head    A  tokens written to a layer's cache
     TU pairs that the mask keeps H  head_dim                 X  experts
     E  tokens of a source        Q  new tokens of a source   Y  experts that a token goes to
-A block binds what else it needs (L the width of a recurrence, P that of a per-layer embedding ...): its `sizes` says so.
+A block binds what else it needs (L the width of a recurrence, P that of a per-layer embedding): its `sizes` says so.
 """
 
 from __future__ import annotations

@@ -56,11 +56,11 @@ class Patches(Block):
         if self.bias:
             yield vector("x BTD, w.patch_bias D -> x BTD")
         if self.positions is None:
-            yield lookup("ids T, w.position ZD -> p TD")
-            yield vector("x BTD, p TD -> x BTD")
+            yield lookup("ids BT, w.position ZD -> p BTD")
+            yield vector("x BTD, p BTD -> x BTD")
         else:
-            yield lookup("ids AT, w.position AZD -> p ATD")
-            yield vector("x BTD, p ATD -> x BTD")
+            yield lookup("ids BAT, w.position AZD -> p BATD")
+            yield vector("x BTD, p BATD -> x BTD")
 
     def rules(self) -> Iterator[Rule]:
         yield multiple_of("image_size", self.image_size, "patch_size", self.patch_size)
