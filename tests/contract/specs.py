@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
 
@@ -67,6 +68,21 @@ def _distinct() -> list[str]:
 
 
 DISTINCT = _distinct()
+
+
+def _families() -> list[str]:
+    """One preset a family, and one more for each set of blocks that a family has."""
+    first: dict[Any, str] = {}
+    for name in DISTINCT:
+        spec = shrunk(name)
+        sorts = frozenset(type(block) for stack in spec.stacks for _, block, _ in stack.blocks())
+        first.setdefault((spec.family, sorts), name)
+    return list(first.values())
+
+
+_DEFAULT = _families()
+ONE_A_FAMILY = [pytest.param(name, marks=() if name in _DEFAULT else pytest.mark.slow, id=name) for name in DISTINCT]
+"""For the default run one preset a family; the others are slow."""
 
 
 def telling(spec: ModelSpec, batch: int, new: int, context: int, logits: str = "all") -> Workload:
