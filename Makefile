@@ -13,7 +13,7 @@ test: $(VENV)/.installed-test        ## the default suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-test   ## what the default suite leaves out
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 check: $(VENV)/.installed-dev        ## lint, format, types
 	$(BIN)/ruff check .
