@@ -104,6 +104,7 @@ def read_gemma3(config: Tree) -> Tree:
     r = Reader(config, DEFAULTS[config["model_type"]])
     inner, tree = _text(r, ("gemma3_text",), "gemma3_text")
     inner.only("use_bidirectional_attention", None, False, why="only the tokens of an image are seen both ways")
+    inner.only("final_logit_softcapping", None, why="transformers' Gemma 3 with pictures never caps its logits")
     vision = r.below("vision_config", DEFAULTS[VISION])
     tower = siglip.tower(vision)
     pool = siglip.pool(r, tower["patches"], r.take("mm_tokens_per_image", WHOLE))
