@@ -7,7 +7,8 @@ of the encoder ...) is a field without one, and is given to each block that has 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -118,16 +119,48 @@ def _given_names(schema: type) -> frozenset[str]:
     return frozenset(f.name for f in dataclasses.fields(schema) if "doc" not in f.metadata)
 
 
-def _make(schema: Any, path: str, keys: Tree, given: Tree) -> Any:
-    """A block of its section's keys and of what its stack gives."""
-    check_fields(schema, path, keys)
-    names = _given_names(schema)
-    return schema(**keys, **{name: value for name, value in given.items() if name in names})
+@dataclass(frozen=True)
+class Sections:
+    """The keys of one stack, and what the stack gives to its blocks. `prefix` stands before paths in sentences."""
+
+    tree: Tree
+    given: Tree
+    prefix: str = ""
+
+    def has(self, name: str) -> bool:
+        """Whether the file has a section of that name."""
+        return self.tree.get(name) is not None
+
+    def keys(self, name: str) -> Tree:
+        """What a section says; nothing where there is none."""
+        entry: Tree = self.tree[name] if self.has(name) else {}
+        return entry
+
+    def make(self, schema: Any, name: str, keys: Tree | None = None) -> Any:
+        """A block of its section's keys (or of those given) and of what the stack gives. Raises SpecError."""
+        told = self.keys(name) if keys is None else keys
+        check_fields(schema, self.prefix + name, told)
+        names = _given_names(schema)
+        return schema(**told, **{name: value for name, value in self.given.items() if name in names})
+
+    def optional(self, schema: Any, name: str) -> Any:
+        """The same, or None where the file has no such section."""
+        return self.make(schema, name) if self.has(name) else None
+
+    def changed(self, spans: Iterable[str]) -> Sections:
+        """The sections as the layers of some spans have them."""
+        tree = self.tree
+        for name in spans:
+            tree = merged(tree, {k: v for k, v in self.tree["spans"][name].items() if k != "layers"})
+        return dataclasses.replace(self, tree=tree)
 
 
-def _section(tree: Tree, name: str) -> Tree:
-    entry = tree.get(name)
-    return {} if entry is None else entry
+def _sections(tree: Tree, prefix: str, given: Tree) -> tuple[Sections, NormSection]:
+    """A stack's sections, with what its norms say among what it gives."""
+    norms: NormSection = Sections(tree, {}, prefix).make(NormSection, "norm")
+    own = {k: tree[k] for k in ("d_model", "n_layers", "vocab_size") if k in tree}
+    told = {"norm_eps": norms.eps, "norm_plus_one": norms.gain == "one_plus"}
+    return Sections(tree, {**given, **own, **told}, prefix), norms
 
 
 def _norm(section: NormSection, d_model: Number) -> Block:
@@ -140,107 +173,105 @@ def _norm(section: NormSection, d_model: Number) -> Block:
 
 
 def _stack(name: str, tree: Tree, **given: Any) -> Stack:
-    prefix = "" if name == "decoder" else f"{name}."
     pattern = expand_pattern(tree["pattern"])
     check_kinds(dict.fromkeys(pattern), tree)
-    norms: NormSection = _make(NormSection, f"{prefix}norm", _section(tree, "norm"), {})
-    given = {**given, **{k: tree[k] for k in ("d_model", "n_layers", "vocab_size")}}
-    given |= {"norm_eps": norms.eps, "norm_plus_one": norms.gain == "one_plus"}
-    after: list[tuple[str, Block]] = [("final_norm", _norm(norms, tree["d_model"]))]
-    before: list[tuple[str, Block]] = [
-        ("embedding", _make(Embedding, f"{prefix}embedding", _section(tree, "embedding"), given))
-    ]
-    if tree.get("per_layer_embedding") is not None:
-        keys = tree["per_layer_embedding"]
-        before.append(("per_layer_embedding", _make(PerLayerEmbedding, f"{prefix}per_layer_embedding", keys, given)))
-    if tree.get("altup") is not None:
-        before.append(("altup_split", _make(AltUpSplit, f"{prefix}altup", tree["altup"], given)))
-        after.insert(0, ("altup_merge", _make(AltUpMerge, f"{prefix}altup", tree["altup"], given)))
-    head: Head = _make(Head, f"{prefix}head", _section(tree, "head"), given)
-    if name == "decoder" and head.logits:
-        after.append(("head", head))
-    layers = tuple(_layers(tree, pattern, norms, given, prefix))
-    reads = "source" if name == "encoder" else "tokens"
-    return Stack(name, tuple(before), layers, tuple(after), reads=reads)
+    sections, norms = _sections(tree, "" if name == "decoder" else f"{name}.", given)
+    before: dict[str, Block | None] = {
+        "embedding": sections.make(Embedding, "embedding"),
+        "per_layer_embedding": sections.optional(PerLayerEmbedding, "per_layer_embedding"),
+        "altup_split": sections.optional(AltUpSplit, "altup"),
+    }
+    head: Head = sections.make(Head, "head")
+    after: dict[str, Block | None] = {
+        "altup_merge": sections.optional(AltUpMerge, "altup"),
+        "final_norm": _norm(norms, tree["d_model"]),
+        "head": head if name == "decoder" and head.logits else None,
+    }
+    layers = tuple(_layers(sections, pattern, norms))
+    return Stack(name, _there(before), layers, _there(after), reads="source" if name == "encoder" else "tokens")
 
 
-def _layers(tree: Tree, pattern: tuple[str, ...], norms: NormSection, given: Tree, prefix: str) -> Iterator[Layer]:
+def _there(blocks: Mapping[str, Block | None]) -> tuple[tuple[str, Block], ...]:
+    return tuple((name, block) for name, block in blocks.items() if block is not None)
+
+
+def _layers(sections: Sections, pattern: tuple[str, ...], norms: NormSection) -> Iterator[Layer]:
     """Layers that are alike, in the order in which the first of each comes."""
-    n_layers, spans = tree["n_layers"], _section(tree, "spans")
-    if not spans:
+    n_layers = sections.tree["n_layers"]
+    if not sections.keys("spans"):
         for kind, count in repeat_pattern(pattern, n_layers).items():
             indices = _indices(pattern, kind, n_layers)
             if indices != ():
-                yield _layer(tree, kind, (), count, indices, norms, given, prefix)
+                yield _layer(sections, kind, (), count, indices, norms)
         return
-    if not is_scalar(n_layers):
-        raise SpecError(f"{prefix}n_layers must be one number where spans name layers by their position")
-    for name, entry in spans.items():
-        if "layers" not in entry:
-            raise SpecError(f"{prefix}spans.{name}.layers is missing: which layers it changes, such as '-10:'")
-    within = {name: layers_of(s["layers"], n_layers, f"{prefix}spans.{name}.layers") for name, s in spans.items()}
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-    for index in range(n_layers):
-        held = tuple(name for name, layers in within.items() if index in layers)
+    for index, held in enumerate(_held(sections, n_layers)):
         groups.setdefault((pattern[index % len(pattern)], held), []).append(index)
     for (kind, held), members in groups.items():
-        changed = tree
-        for name in held:
-            changed = merged(changed, {k: v for k, v in spans[name].items() if k != "layers"})
-        yield _layer(changed, kind, held, len(members), tuple(members), norms, given, prefix)
+        yield _layer(sections.changed(held), kind, held, len(members), tuple(members), norms)
+
+
+def _held(sections: Sections, n_layers: Number) -> Iterator[tuple[str, ...]]:
+    """The spans that hold each layer."""
+    where = f"{sections.prefix}spans"
+    if not is_scalar(n_layers):
+        raise SpecError(f"{sections.prefix}n_layers must be one number where spans name layers by their position")
+    within = {}
+    for name, entry in sections.keys("spans").items():
+        if "layers" not in entry:
+            raise SpecError(f"{where}.{name}.layers is missing: which layers it changes, such as '-10:'")
+        within[name] = layers_of(entry["layers"], n_layers, f"{where}.{name}.layers")
+    for index in range(n_layers):
+        yield tuple(name for name, layers in within.items() if index in layers)
 
 
 def _layer(
-    tree: Tree,
+    sections: Sections,
     kind: str,
     spans: tuple[str, ...],
     count: Number,
     indices: tuple[int, ...] | None,
     norms: NormSection,
-    given: Tree,
-    prefix: str,
 ) -> Layer:
-    norm = _norm(norms, given["d_model"])
+    """The layers of one kind, wired: what is summed with what, and which norms stand where."""
+    norm = _norm(norms, sections.given["d_model"])
     post = norm if norms.post else None
-    schema = mixer(tree, kind)
-    own = {k: v for k, v in _section(tree, kind).items() if k != "block"}
-    shared = _section(tree, MIXER)
-    if schema is not mixer({}, ""):  # another block takes what it knows of the attention's keys
-        shared = {k: v for k, v in shared.items() if k in fields_of(schema) and k not in own}
-    where = MIXER if schema is mixer({}, "") else kind
-    attention = _make(schema, prefix + where, {**shared, **own}, given)
-    residuals = [_residual(MIXER, attention, norm, post, _laurel(tree, given, prefix))]
-    if tree.get("cross_attention") is not None:
-        keys = {k: v for k, v in _section(tree, MIXER).items() if k in fields_of(CrossAttention)}
-        cross = _make(CrossAttention, f"{prefix}cross_attention", {**keys, **tree["cross_attention"]}, given)
+    residuals = [_mixing(sections, kind, norm, post)]
+    if sections.has("cross_attention"):
+        told = {k: v for k, v in sections.keys(MIXER).items() if k in fields_of(CrossAttention)}
+        cross = sections.make(CrossAttention, "cross_attention", {**told, **sections.keys("cross_attention")})
         residuals.append(Residual("cross_attention", cross, norm, post))
-    mlp: MLP = _make(MLP, f"{prefix}mlp", _section(tree, "mlp"), given)
-    if tree.get("moe") is not None:
-        moe = Branch("moe", _make(MoE, f"{prefix}moe", tree["moe"], given), "stream", post=post)
-        residuals.append(Residual("mlp", mlp, norm, post, beside=(moe,), joint=norm))
-    else:
-        residuals.append(Residual("mlp", mlp, norm, post))
-    after: tuple[Residual, ...] = ()
-    if tree.get("per_layer_embedding") is not None:
-        keys = tree["per_layer_embedding"]
-        after = (Residual("per_layer", _make(PerLayerInput, f"{prefix}per_layer_embedding", keys, given), None),)
-    altup = _make(AltUp, f"{prefix}altup", tree["altup"], given) if tree.get("altup") is not None else None
-    scalar = (
-        _make(LayerScalar, f"{prefix}layer_scalar", tree["layer_scalar"], given)
-        if tree.get("layer_scalar") is not None
-        else None
-    )
-    return Layer(kind, tuple(residuals), count, indices, spans, altup, after, scalar)
+    residuals.append(_feed_forward(sections, norm, post))
+    own = sections.optional(PerLayerInput, "per_layer_embedding")
+    return Layer(
+        kind, tuple(residuals), count, indices, spans,
+        altup=sections.optional(AltUp, "altup"),
+        after=() if own is None else (Residual("per_layer", own, None),),
+        layer_scalar=sections.optional(LayerScalar, "layer_scalar"),
+    )  # fmt: skip
 
 
-def _laurel(tree: Tree, given: Tree, prefix: str) -> Laurel | None:
-    return None if tree.get("laurel") is None else _make(Laurel, f"{prefix}laurel", tree["laurel"], given)
-
-
-def _residual(name: str, block: Block, norm: Block, post: Block | None, laurel: Laurel | None) -> Residual:
+def _mixing(sections: Sections, kind: str, norm: Block, post: Block | None) -> Residual:
+    """What mixes tokens; with LAuReL beside it the sum is over the square root of 2."""
+    schema, plain = mixer(sections.tree, kind), mixer({}, "")
+    own = {k: v for k, v in sections.keys(kind).items() if k != "block"}
+    shared = sections.keys(MIXER)
+    if schema is not plain:  # another block takes what it knows of the attention's keys
+        shared = {k: v for k, v in shared.items() if k in fields_of(schema) and k not in own}
+    block = sections.make(schema, MIXER if schema is plain else kind, {**shared, **own})
+    laurel: Laurel | None = sections.optional(Laurel, "laurel")
     if laurel is None:
-        return Residual(name, block, norm, post)
-    return Residual(name, block, norm, post, beside=(Branch("laurel", laurel, "normed"),), scale=2**-0.5)
+        return Residual(MIXER, block, norm, post)
+    return Residual(MIXER, block, norm, post, beside=(Branch("laurel", laurel, "normed"),), scale=2**-0.5)
+
+
+def _feed_forward(sections: Sections, norm: Block, post: Block | None) -> Residual:
+    """The dense MLP; experts beside it read the stream, and the sum has a norm of its own."""
+    mlp: MLP = sections.make(MLP, "mlp")
+    moe: MoE | None = sections.optional(MoE, "moe")
+    if moe is None:
+        return Residual("mlp", mlp, norm, post)
+    return Residual("mlp", mlp, norm, post, beside=(Branch("moe", moe, "stream", post=post),), joint=norm)
 
 
 def _check_shared(layers: tuple[Layer, ...], prefix: str) -> None:
@@ -276,30 +307,29 @@ def _indices(pattern: tuple[str, ...], kind: str, n_layers: Number) -> tuple[int
 def _tower(name: str, tree: Tree, d_out: Number) -> Stack:
     """Patches, layers, projector; or a number of parameters."""
     if tree.get("counted") is not None:
-        others = [key for key in tree if key not in ("counted", "token")]
-        if others:
-            raise SpecError(f"{name}.{others[0]} has no effect: {name}.counted says that only a number is known")
-        keys = tree["counted"]
-        tower = _make(Counted, f"{name}.counted", keys, {})
-        project = _make(CountedProjector, f"{name}.counted", keys, {})
-        return Stack(
-            name, (("tower", tower),), (), (("projector", project),),
-            reads="images", tokens=tower.tokens, token=tree.get("token"), part=name, counted=True,
-        )  # fmt: skip
+        return _counted(name, tree)
     check_fields(Tower, name, {k: v for k, v in tree.items() if k in fields_of(Tower)})
-    norms: NormSection = _make(NormSection, f"{name}.norm", _section(tree, "norm"), {})
-    given = {k: tree[k] for k in ("d_model", "n_layers")}
-    given |= {"norm_eps": norms.eps, "norm_plus_one": norms.gain == "one_plus"}
-    patches: Patches = _make(Patches, f"{name}.patches", _section(tree, "patches"), given)
-    given |= {"side": patches.side, "d_out": d_out}
-    projector: Projector = _make(Projector, f"{name}.projector", _section(tree, "projector"), given)
-    bare = {k: v for k, v in tree.items() if k in ("attention", "mlp")}
-    indices = _indices(("global",), "global", tree["n_layers"])
-    layer = _layer(bare, "global", (), tree["n_layers"], indices, norms, given, f"{name}.")
-    after: list[tuple[str, Block]] = [("projector", projector)]
-    if tree.get("final_norm", True):
-        after.insert(0, ("final_norm", _norm(norms, tree["d_model"])))
+    sections, norms = _sections(tree, f"{name}.", {"d_out": d_out})
+    patches: Patches = sections.make(Patches, "patches")
+    sections = dataclasses.replace(sections, given={**sections.given, "side": patches.side})
+    projector: Projector = sections.make(Projector, "projector")
+    n_layers = tree["n_layers"]
+    layer = _layer(sections, "global", (), n_layers, _indices(("global",), "global", n_layers), norms)
+    norm = _norm(norms, tree["d_model"]) if tree.get("final_norm", True) else None
     return Stack(
-        name, (("patches", patches),), (layer,), tuple(after),
+        name, (("patches", patches),), (layer,), _there({"final_norm": norm, "projector": projector}),
         reads="images", length=patches.side * patches.side, tokens=projector.tokens, token=tree.get("token"), part=name,
+    )  # fmt: skip
+
+
+def _counted(name: str, tree: Tree) -> Stack:
+    others = [key for key in tree if key not in ("counted", "token")]
+    if others:
+        raise SpecError(f"{name}.{others[0]} has no effect: {name}.counted says that only a number is known")
+    sections = Sections(tree, {}, f"{name}.")
+    tower: Counted = sections.make(Counted, "counted")
+    project: CountedProjector = sections.make(CountedProjector, "counted")
+    return Stack(
+        name, (("tower", tower),), (), (("projector", project),),
+        reads="images", tokens=tower.tokens, token=tree.get("token"), part=name, counted=True,
     )  # fmt: skip
