@@ -76,12 +76,12 @@ def resolve(data: Tree) -> ModelSpec:
     for name in TOWERS:
         if data.get(name) is not None:
             stacks[name] = _tower(name, data[name], reader["d_model"])
-    image_tokens = stacks["vision"].tokens if "vision" in stacks else 0
+    image_tokens = stacks["vision"].tokens if "vision" in stacks else None
     if encoder is not None:
         stacks["encoder"] = _stack("encoder", encoder, image_tokens=image_tokens)
     d_source = encoder["d_model"] if encoder is not None else None
     table = stacks["encoder"].before[0][1] if encoder is not None else None
-    given = {"d_source": d_source, "source_table": table, "image_tokens": 0 if encoder else image_tokens}
+    given = {"d_source": d_source, "source_table": table, "image_tokens": None if encoder else image_tokens}
     stacks["decoder"] = _stack("decoder", data, **given)
     spec = ModelSpec(**{**top, "pattern": expand_pattern(top["pattern"])}, **stacks, data=dict(data))
     for path, condition, sentence in rules(spec):

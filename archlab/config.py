@@ -11,7 +11,7 @@ from typing import Any
 from archlab import yamlfile
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.paths import data_dir, group_files
-from archlab.spec import Precision, Workload, check_fields, choice, size, text
+from archlab.spec import ModelSpec, Precision, Workload, check_fields, choice, size, text
 from archlab.units import tokens
 
 
@@ -23,18 +23,31 @@ class Serving:
     title: str = text("what it stands for", "")
     batch: int = size("sequences at once", 1)
     context: int = size("tokens of a sequence: prefilled at once, and where a decode step ends")
-    source: int = size("tokens that an encoder reads first, in a model that has one", 0, least=0)
+    source: int | None = size(
+        "tokens that an encoder reads first; null: as many as the context, in a model that has one",
+        None,
+        none=True,
+        least=0,
+    )
     images: int = size(
         "images among the context's tokens (or the source's), in a model with a vision tower", 0, least=0
     )
-    prefix: int = size("leading tokens that all see each other, in a model whose mask is prefix", 0, least=0)
+    prefix: int | None = size(
+        "leading tokens that all see each other; null: all of the context, in a model whose mask is prefix",
+        None,
+        none=True,
+        least=0,
+    )
     logits: str = choice("rows of logits in prefill: servers need the last, training all", ("last", "all"), "last")
 
-    @property
-    def work(self) -> Workload:
-        """The prefill; `.decode()` of it is the step that ends at the same context."""
-        first: dict[str, Any] = {"source": self.source, "images": self.images, "prefix": self.prefix}
-        return Workload(self.batch, new=self.context, context=self.context, logits=self.logits, **first)
+    def work_for(self, spec: ModelSpec) -> Workload:
+        """The prefill, for a model; `.decode()` of it is the step that ends at the same context."""
+        source = self.source if self.source is not None else self.context if spec.encoder is not None else 0
+        prefix = self.prefix if self.prefix is not None else self.context if spec.has_prefix else 0
+        return Workload(
+            self.batch, new=self.context, context=self.context, logits=self.logits,
+            source=source, images=self.images, prefix=prefix,
+        )  # fmt: skip
 
 
 def group_file(group: str, what: str, name: str | Path) -> dict[str, Any]:
@@ -74,9 +87,9 @@ def precision_from(data: Mapping[str, Any]) -> Precision:
     return Precision(**data)
 
 
-def load_workload(name: str | Path | Workload) -> Workload:
-    """The prefill of a named workload (`.decode()` is its step), or a workload as it is. Raises ArchlabError."""
-    return name if isinstance(name, Workload) else load_serving(name).work
+def load_workload(name: str | Path | Workload, spec: ModelSpec) -> Workload:
+    """A named workload's prefill for a model (`.decode()` is its step), or a workload as it is. Raises ArchlabError."""
+    return name if isinstance(name, Workload) else load_serving(name).work_for(spec)
 
 
 def load_serving(name: str | Path) -> Serving:

@@ -370,30 +370,54 @@ class ModelSpec:
         return next(layer for layer in self.decoder.layers if layer.kind == kind)
 
     def admit(self, work: Workload) -> None:
-        """Raises SpecError for plain numbers that this model cannot be given."""
-        for what, given, stack in (("images", work.images, self.vision), ("source", work.source, self.encoder)):
-            if is_scalar(given) and given and stack is None:
-                missing = "vision tower" if what == "images" else "encoder"
-                raise SpecError(f"{what}={given} cannot be: {self.name} has no {missing}")
-        if self.vision is not None and is_scalar(work.images) and work.images:
-            if self.vision.counted:
-                raise SpecError(
+        """Raises SpecError for a workload that this model cannot be given."""
+        for condition, sentence in self.work_rules(work):
+            if condition is False:
+                raise SpecError(sentence())
+
+    def work_rules(self, work: Workload) -> Iterator[Rule]:
+        """What must hold between the model and a workload; on columns a condition is a mask. Symbols pass."""
+        yield from work.rules()
+        if self.vision is None:
+            yield same(work.images, 0), lambda: f"images={work.images} cannot be: {self.name} has no vision tower"
+        elif self.vision.counted:
+            yield (
+                same(work.images, 0),
+                lambda: (
                     f"images={work.images} cannot be computed: the vision tower of {self.name} is known by the number "
                     "of its parameters only"
-                )
-            where = "source" if self.encoder else "context"
-            self._fits("images", work.images, where, getattr(work, where))
-            where = "new_source" if self.encoder else "new"
-            self._fits("new_images", work.new_images, where, getattr(work, where))
-        if is_scalar(work.prefix) and work.prefix and not self.has_prefix:
-            raise SpecError(f"prefix={work.prefix} cannot be: {self.name} has no layers whose mask is prefix")
-        if is_scalar(work.new) and is_scalar(work.context) and work.new != work.context and not self.decodes:
-            raise SpecError(f"new={work.new} must equal context={work.context}: {self.name} reads whole sequences")
+                ),
+            )
+        else:
+            where = ("source", "new_source") if self.encoder else ("context", "new")
+            for what, room in zip(("images", "new_images"), where, strict=True):
+                yield self._fits(what, getattr(work, what), room, getattr(work, room))
+        if self.encoder is None:
+            yield same(work.source, 0), lambda: f"source={work.source} cannot be: {self.name} has no encoder"
+        if not self.has_prefix:
+            yield (
+                same(work.prefix, 0),
+                lambda: f"prefix={work.prefix} cannot be: {self.name} has no layers whose mask is prefix",
+            )
+        if not self.decodes:
+            yield (
+                same(work.new, work.context),
+                lambda: f"new={work.new} must equal context={work.context}: {self.name} reads whole sequences",
+            )
 
-    def _fits(self, what: str, images: Number, where: str, room: Number) -> None:
+    def _fits(self, what: str, images: Number, where: str, room: Number) -> Rule:
         needed = images * self.vision.tokens if self.vision is not None else 0
-        if is_scalar(room) and is_scalar(needed) and room < needed:
-            raise SpecError(f"{what}={images} take {needed} tokens, more than {where}={room}")
+        return at_most(needed, room), lambda: f"{what}={images} take {needed} tokens, more than {where}={room}"
+
+
+def same(a: Number, b: Number) -> Any:
+    """Whether two sizes are equal: a bool, or a mask; symbols are the same where they are one."""
+    return bool(a == b) if is_symbol(a) or is_symbol(b) else a == b
+
+
+def at_most(a: Number, b: Number) -> Any:
+    """Whether a size does not exceed another: a bool, or a mask; a symbol is given the benefit of the doubt."""
+    return True if is_symbol(a) or is_symbol(b) else a <= b
 
 
 # ---------------------------------------------------------------- workload and precision
@@ -457,32 +481,54 @@ class Workload:
             for key, value in ((name, whole), (f"new_{name}", fresh)):
                 _check_count(key, value, least=0)
                 object.__setattr__(self, key, value)
-            if is_scalar(whole) and is_scalar(fresh) and fresh > whole:
-                raise SpecError(f"new_{name}={fresh} must not exceed {name}={whole}")
         if not isinstance(self.train, bool):
             raise SpecError(f"train={self.train!r} must be true or false")
         if self.logits not in ("all", "last"):
             raise SpecError(f"logits={self.logits!r} must be all or last")
-        if is_scalar(self.new) and is_scalar(self.context):
-            if self.new > self.context:
-                raise SpecError(
-                    f"new={self.new} must not exceed context={self.context}, which counts the new tokens too"
-                )
-            if self.train and self.new != self.context:
-                raise SpecError(f"training needs new = context, not new={self.new} and context={self.context}")
-            if is_scalar(self.prefix) and self.prefix > self.context:
-                raise SpecError(f"prefix={self.prefix} must not exceed context={self.context}, which counts it too")
-            if is_scalar(self.new_prefix) and self.new_prefix and self.new != self.context:
-                raise SpecError(
-                    f"new_prefix={self.new_prefix} needs new = context: a prefix comes with the first tokens"
-                )
-        if is_scalar(self.prefix) and is_scalar(self.new_prefix) and self.new_prefix not in (0, self.prefix):
-            raise SpecError(f"new_prefix={self.new_prefix} must be 0 or all of prefix={self.prefix}, which comes whole")
+        for condition, sentence in self.rules():
+            if condition is False:
+                raise SpecError(sentence())
+
+    def rules(self) -> Iterator[Rule]:
+        """What must hold between its sizes; on columns a condition is a mask."""
+        new, context = self.new, self.context
+        yield (
+            at_most(new, context),
+            lambda: f"new={new} must not exceed context={context}, which counts the new tokens too",
+        )
+        if self.train:
+            yield same(new, context), lambda: f"training needs new = context, not new={new} and context={context}"
+        yield (
+            at_most(self.prefix, context),
+            lambda: f"prefix={self.prefix} must not exceed context={context}, which counts it too",
+        )
+        yield (
+            at_most(self.new_prefix, new),
+            lambda: f"new_prefix={self.new_prefix} must not exceed new={new}: it comes whole",
+        )
+        yield (
+            at_most(self.new_images, self.images),
+            lambda: f"new_images={self.new_images} must not exceed images={self.images}",
+        )
+        yield self._whole("source", "an encoder reads it whole")
+        yield self._whole("prefix", "its tokens all see each other")
+
+    def _whole(self, name: str, why: str) -> Rule:
+        whole, fresh = getattr(self, name), getattr(self, f"new_{name}")
+        return same(fresh, 0) | same(fresh, whole), lambda: f"new_{name}={fresh} must be 0 or {name}={whole}: {why}"
 
     @property
     def logit_rows(self) -> Number:
         """Rows of logits a sequence."""
         return self.new if self.logits == "all" else 1
+
+    def resized(self, batch: Number, context: Number) -> Workload:
+        """The prefill of other sizes. A source or a prefix as long as the context stays as long as it."""
+        sizes = {}
+        for name in ("source", "prefix"):
+            follows = is_scalar(self.context) and self.context == getattr(self, name)
+            sizes[name] = sizes[f"new_{name}"] = context if follows else getattr(self, name)
+        return dataclasses.replace(self, batch=batch, new=context, context=context, new_images=self.images, **sizes)
 
     def frame(self, stack: Stack) -> Workload | Frame:
         """What the rows of a stack see of it."""

@@ -24,7 +24,7 @@ LETTERS = {
 
 
 def formula(metric: str, spec: ModelSpec, letters: Sequence[str] = ()) -> Any:
-    """A metric as a sympy expression in S (context, tokens) and B (batch), and in the letters of the keys named.
+    """A metric as a sympy expression in S (context, tokens), B (batch), E (tokens of a source), and the keys' letters.
 
     >>> formula("kv_cache", archlab.load("gemma-2-9b"))
     172032*B*S + 172032*B*Min(4096, S)
@@ -42,10 +42,11 @@ def formula(metric: str, spec: ModelSpec, letters: Sequence[str] = ()) -> Any:
     if letters:
         spec = resolve(override(dict(spec.data), {key: symbol(LETTERS[key]) for key in letters}))
     batch, context = symbol("B"), symbol("S")
-    work = Workload(batch, new=context, context=context, logits="last")
+    source = symbol("E") if spec.encoder is not None else 0
+    work = Workload(batch, new=context, context=context, logits="last", source=source, new_source=source)
     computed = {
         "params": lambda: params(spec).total,
-        "kv_cache": lambda: kv_cache(spec, context, batch).total,
+        "kv_cache": lambda: kv_cache(spec, context, batch, source=source).total,
         "flops_prefill": lambda: flops(spec, work).total,
         "flops_decode": lambda: flops(spec, work.decode()).total,
     }[metric]()

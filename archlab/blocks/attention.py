@@ -28,7 +28,7 @@ class Attention(Block):
     norm_eps: float = field(kw_only=True, default=1e-6)
     norm_plus_one: bool = field(kw_only=True, default=True)
     d_source: Number = field(kw_only=True, default=None)
-    image_tokens: Number = field(kw_only=True, default=0)
+    image_tokens: Number = field(kw_only=True, default=None)
     side: Number = field(kw_only=True, default=None)
     n_heads: Number = size("query heads")
     n_kv_heads: Number = size("key/value heads: 1 is MQA, n_heads is MHA, between is GQA")
@@ -208,7 +208,7 @@ class Attention(Block):
              "ahead needs mask: bidirectional and a window"),
             (self.image_blocks and self.mask != "causal",
              f"image_blocks: true goes with mask: causal; in one that is {self.mask} images see themselves already"),
-            (self.image_blocks and not self.image_tokens, "image_blocks: true needs a vision section"),
+            (self.image_blocks and self.image_tokens is None, "image_blocks: true needs a vision section"),
             (self.rope_axes == 2 and self.side is None, "rope_axes: 2 is for patches, in a vision tower"),
             (self.rope_axes == 2 and (self.rope_fraction != 1 or self.rope_spread != "turned"),
              "rope_axes: 2 turns the whole head; drop rope_fraction and rope_spread"),

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from archlab.analyzers.latency import latency
-from archlab.config import load_workload
+from archlab.config import Serving, load_serving
 from archlab.errors import ArchlabError
 from archlab.measure.bench import AT_LEAST, WARMUP_S, Bench, Trial, sentence, untimed
 from archlab.measure.capacity import need, refuse_unless_fits
@@ -100,7 +100,7 @@ class Session:
 
 def measure_points(
     points: Iterable[tuple[str, ModelSpec]],
-    workloads: Iterable[str | tuple[str, Workload]],
+    workloads: Iterable[str | tuple[str, Workload | Serving]],
     budget_seconds: float = 45.0,
     phases: Sequence[str] = PHASES,
     device: str | torch.device | None = None,
@@ -119,7 +119,7 @@ def measure_points(
     start = time.perf_counter()
     where = find_device(device)
     kind = find_dtype(dtype, where)
-    named = [w if isinstance(w, tuple) else (w, load_workload(w)) for w in workloads]
+    named = [w if isinstance(w, tuple) else (w, load_serving(w)) for w in workloads]
     tasks = [task for label, spec in points for task in tasks_of(label, spec, named, phases)]
     rates = rooflines or measure_rooflines(where, kind)
     recheck = rooflines is None
@@ -132,10 +132,11 @@ def measure_points(
 
 
 def tasks_of(
-    label: str, spec: ModelSpec, workloads: Iterable[tuple[str, Workload]], phases: Sequence[str] = PHASES
+    label: str, spec: ModelSpec, workloads: Iterable[tuple[str, Workload | Serving]], phases: Sequence[str] = PHASES
 ) -> Iterator[Task]:
     """The phases of each workload for one model."""
-    for name, work in workloads:
+    for name, asked in workloads:
+        work = asked.work_for(spec) if isinstance(asked, Serving) else asked
         for phase in phases:
             yield Task(label, spec, name, work.prefill() if phase == "prefill" else work.decode())
 

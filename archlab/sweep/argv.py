@@ -191,7 +191,7 @@ def _fold(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[Any]
         elif "." in key and not key.startswith("hydra") and parsed.is_sweep_override():
             axes[key] = _axis(key, word, parsed)
         else:
-            kept[key] = f"++{key}={word.partition('=')[2]}" if key.startswith("model.") else word
+            kept[key] = f"++{key}={word.partition('=')[2]}" if key.startswith(("model.", "workload.")) else word
     for key in [k for k in kept if k in axes]:  # a single value given for an axis of the study
         axes.pop(key)
     return kept | {"grid": f"++grid={hydra_text(axes)}"}, axes

@@ -49,7 +49,7 @@ class Block:
     @property
     def work(self) -> Workload:
         """The prefill of the workload."""
-        return self.serving.work
+        return self.serving.work_for(self.spec)
 
 
 def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def read_block(config: Mapping[str, Any]) -> Block:
         precision=replace(precision, name=_label(precision.name, "precision", config)),
         grid=config["grid"],
         hold=config["hold"],
-        hold_at=load_workload(config["hold_workload"] or serving.work),
+        hold_at=load_workload(config["hold_workload"] or serving.work_for(spec), spec),
         hold_multiple=config["hold_multiple"],
         config=config,
     )
@@ -96,9 +96,10 @@ def _label(name: str, group: str, config: Mapping[str, Any]) -> str:
 
 
 def _at(data: Mapping[str, Any], key: str) -> Any:
+    found: Any = data
     for name in key.split("."):
-        data = data[name]
-    return data
+        found = found.get(name) if isinstance(found, Mapping) else None  # null took the section away
+    return found
 
 
 def run_block(block: Block, folder: Path) -> Path:
@@ -197,4 +198,4 @@ def workloads_of(block: Block, frame: pd.DataFrame) -> Iterator[tuple[str, Workl
     for name, batch, context in (
         frame[["workload", "batch", "context"]].drop_duplicates().itertuples(index=False, name=None)
     ):
-        yield name, replace(block.work, batch=int(batch), new=int(context), context=int(context))
+        yield name, block.work.resized(int(batch), int(context))

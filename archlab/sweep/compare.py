@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from archlab.analyzers.special import short
-from archlab.config import load_precision, load_serving, load_workload
+from archlab.config import load_precision, load_serving
 from archlab.hardware import load_hardware
 from archlab.spec import ModelSpec
 from archlab.sweep.evaluate import measures
@@ -83,7 +83,7 @@ def write_models(
 
 
 def _row(spec: ModelSpec, workload: str, hardware: str, precision: str) -> dict[str, Any]:
-    work, device, bits = load_workload(workload), load_hardware(hardware), load_precision(precision)
+    work, device, bits = load_serving(workload).work_for(spec), load_hardware(hardware), load_precision(precision)
     place = {
         "workload": workload,
         "batch": work.batch,

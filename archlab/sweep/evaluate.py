@@ -122,7 +122,8 @@ def evaluate(
 
     grid     key -> values; the points are all combinations
     columns  key -> values, all of one length; position i of each makes point i
-    Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), or workload.context, .batch.
+    Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), or workload.context, .batch,
+    .source, .images, .prefix. A source or a prefix as long as the context follows a changed context.
     hold     params | flops: rescales d_ff of each point to keep the spec's own amount, to a multiple of 64
     `work` is a prefill: its decode step is computed beside it.
     Raises ArchlabError for an unknown key; a point that breaks a rule is masked, not raised.
@@ -259,6 +260,10 @@ def _columns(
         shaped, fits = hold_budget(shaped, hold)
         ok = ok & fits
     work = _work(work, changes)
+    for condition, sentence in shaped.work_rules(work):
+        if condition is False:
+            raise SpecError(sentence())
+        ok = ok & condition
     found = measures(shaped, work, device, precision)
     if hold is not None:
         found |= {"d_ff": shaped.data["mlp"]["d_ff"], "hold_residual": hold.metric(shaped) / hold.target - 1}
@@ -301,12 +306,11 @@ def _scalar_point(spec: ModelSpec, work: Workload, values: Mapping[str, Any]) ->
 
 def _work(work: Workload, changes: Mapping[str, Any]) -> Workload:
     """The prefill with the changed workload keys."""
-    context = changes.get("workload.context", work.context)
-    given = {name: changes.get(f"workload.{name}", getattr(work, name)) for name in ("source", "images", "prefix")}
-    fresh = {f"new_{name}": value for name, value in given.items()}
-    return replace(
-        work, new=context, context=context, batch=changes.get("workload.batch", work.batch), **given, **fresh
-    )
+    resized = work.resized(changes.get("workload.batch", work.batch), changes.get("workload.context", work.context))
+    given = {
+        name: changes[f"workload.{name}"] for name in ("source", "images", "prefix") if f"workload.{name}" in changes
+    }
+    return replace(resized, **given, **{f"new_{name}": value for name, value in given.items()})
 
 
 def _join(

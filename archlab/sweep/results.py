@@ -34,6 +34,8 @@ ASSUMPTIONS = (
     "A bound is the roofline of the data sheet: each operation takes at least its exact FLOPs over the peak rate, and "
     "at least its weights and cache over the memory bandwidth; activations are free; operations do not overlap.",
     "Prefill returns logits of the last token only, as servers do.",
+    "An encoder reads a source as long as the context, and a prefix mask covers the whole prompt, where the workload "
+    "does not say otherwise.",
     "Tied tables count once. 1 GiB is 2^30 bytes.",
 )
 
@@ -80,13 +82,14 @@ def curve_rows(point: str, base: str, spec: ModelSpec) -> Iterable[dict[str, Any
         return
     top = max(spec.context, 131072)
     for context in [c for c in (2**n for n in range(10, 21)) if c <= top]:
-        step = flops(spec, Workload(1, new=1, context=context))
+        source = context if spec.encoder is not None else 0
+        step = flops(spec, Workload(1, new=1, context=context, source=source))
         yield {
             "point": point,
             "base": base,
             "context": context,
             "beyond_trained": context > spec.context,
-            "kv_cache_bytes": kv_cache(spec, context).total,
+            "kv_cache_bytes": kv_cache(spec, context, source=source).total,
             "flops_per_token": step.total,
             "flops_attention_per_token": step.by_part.get("attention", 0),
         }
@@ -100,7 +103,7 @@ def layer_rows(point: str, spec: ModelSpec) -> Iterable[dict[str, Any]]:
 
 def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
     """The formulas that were computed, from a run on symbols."""
-    letters = "B batch, S context in tokens"
+    letters = "B batch, S context in tokens, E tokens of a source"
     found = []
     for name, spec in [(name, spec) for name, spec in specs.items() if spec.decodes][:8]:
         found.append(

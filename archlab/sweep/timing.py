@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from archlab.config import load_workload
+from archlab.config import Serving, load_serving, load_workload
 from archlab.errors import ArchlabError
 from archlab.presets import load
 from archlab.spec import Workload
@@ -24,7 +24,7 @@ CPU_SECONDS = 60.0
 GPU_SECONDS = 300.0
 
 Say = Callable[[str], None]
-Workloads = Mapping[str, Workload]
+Workloads = Mapping[str, Workload | Serving]
 
 
 def measured_table(
@@ -40,7 +40,8 @@ def measured_table(
         study = cpu_study(command.study)
         if study is None:
             return None
-        points, workloads = study_points(study), {name: load_workload(name) for name in study.workloads}
+        points = study_points(study)
+        workloads = {name: load_serving(name) for name in study.workloads}
         place, seconds = "CPU", CPU_SECONDS
     bases = dict.fromkeys(point.base for point in points.values())
     say(f"timing {len(points)} points of {', '.join(bases)} on this {place}")
@@ -54,7 +55,11 @@ def study_points(study: Study) -> dict[str, Point]:
     axes = {k: v for k, v in study.grid.items() if k not in WORKLOAD_KEYS}
     for name in study.base:
         base = load(name)
-        held = budget(study.hold, base, load_workload(study.workloads[0]), study.hold_multiple) if study.hold else None
+        held = (
+            budget(study.hold, base, load_workload(study.workloads[0], base), study.hold_multiple)
+            if study.hold
+            else None
+        )
         for values in product(*axes.values()):
             at = dict(zip(axes, values, strict=True))
             shape = {bare_key(k): v for k, v in at.items()}
