@@ -26,6 +26,7 @@ class Entry:
     sizes: Sizes
     rows: Rows
     in_tower: bool = False
+    may_rest: bool = False  # an encoder's or a tower's: after the first step nothing of it runs
 
     def numel(self, row: Weight | State) -> Number:
         """Elements of one copy of a weight, or of one slot of one sequence of a state."""
@@ -49,7 +50,7 @@ class Entry:
             elif weight.routed is not None:
                 touched = experts_touched(*weight.routed, self.sizes["B"] * self.sizes["T"])
                 yield weight, floor_div(self.numel(weight), weight.routed[1]) * touched
-            elif self.stack == "decoder" and "Q" not in op.line.axes:
+            elif not (self.may_rest or op.line.may_rest):
                 yield weight, extent(operand.axes, self.sizes)
             else:
                 yield weight, extent(operand.axes, self.sizes) * minimum(1, made)
@@ -86,8 +87,8 @@ def _entries(spec: ModelSpec, work: Workload | None) -> Iterator[Entry]:
             sizes = block.sizes() if frame is None else block.sizes() | block.bind(frame)
             part = stack.part if stack.part is not None and not block.own_part else block.part
             kind, count, indices = ("", 1, None) if layer is None else (layer.kind, layer.count, layer.indices)
-            tower = stack.part is not None
-            yield Entry(stack.prefix + path, kind, part, stack.name, count, indices, sizes, block.rows, tower)
+            tower, rests = stack.part is not None, stack.reads != "tokens"
+            yield Entry(stack.prefix + path, kind, part, stack.name, count, indices, sizes, block.rows, tower, rests)
 
 
 def experts_touched(top_k: Number, experts: Number, tokens: Number) -> Number:

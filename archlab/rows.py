@@ -21,6 +21,12 @@ from functools import cache
 
 from archlab.algebra import Number, minimum, product
 
+EMPTY = "Q"
+"""Axes that may have no points in a step (new tokens of a source): an op over them then does nothing, reads nothing."""
+
+DATA = ("pixels", "ids")
+"""Operands that are given to the model: no gradient is wanted of them."""
+
 Sizes = Mapping[str, Number]
 """Axis letter -> size. A pair axis is bound under both letters: sizes["TU"]."""
 
@@ -95,6 +101,7 @@ class Line:
     weights: tuple[Operand, ...]
     states_read: tuple[Operand, ...]
     states_written: tuple[Operand, ...]
+    may_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,7 @@ def parse(text: str) -> Line:
         weights=tuple(o for o in inputs if o.place == "w"),
         states_read=tuple(o for o in inputs if o.place == "cache"),
         states_written=tuple(o for o in outputs if o.place == "cache"),
+        may_rest=any(letter in axis for axis in distinct for letter in EMPTY),
     )
 
 

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 
 from archlab.algebra import Number
 from archlab.ledger import Entry, ledger
-from archlab.rows import Op
+from archlab.rows import DATA, Op
 from archlab.spec import ModelSpec, Workload
-
-DATA = ("pixels",)
-"""Operands of products that come from outside: no gradient goes back to them."""
-
 
 @dataclass(frozen=True)
 class Flops:

@@ -27,4 +27,7 @@ def screen(audit: Audit) -> str:
         bold(verdict),
         dim("dense: full rectangles of scores, as tracers see them; archlab's exact counts keep only what masks keep"),
     ]
+    if audit.left_out:
+        named = " and ".join(f"{name} ({count:,} parameters)" for name, count in audit.left_out.items())
+        lines.append(dim(f"not built, so not checked: {named}, known by number only"))
     return "\n".join(lines)

@@ -50,7 +50,7 @@ def facts(spec: ModelSpec, changed: Mapping[str, Any] | None = None) -> dict[str
         "n_layers": spec.n_layers,
         "towers": [_tower(stack, counted) for stack in spec.stacks if stack.reads == "images"],
         "special": [asdict(item) for item in special(spec)],
-        "at_context": [_at(spec, context) for context in CONTEXTS],
+        "at_context": [_at(spec, context) for context in sorted({*CONTEXTS, spec.context})],
     }
 
 
@@ -241,7 +241,8 @@ def _contexts(spec: ModelSpec, found: dict[str, Any]) -> str:
     head = ["  context", *(["KV cache, bf16", "if all global"] if spec.decodes else []), "GFLOP/token"]
     text = table(head, rows)
     if spec.encoder is not None:
-        text += "\n" + "\n".join(dim(line) for line in wrap("  with a source of as many tokens, its K/V in the cache"))
+        said = "  the decoder's, with a source of as many tokens, whose K/V is in the cache"
+        text += "\n" + "\n".join(dim(line) for line in wrap(said))
     beyond = any(at["beyond_trained"] for at in found["at_context"])
     return text + (f"\n{dim('  * beyond the trained context')}" if beyond else "")
 
@@ -251,7 +252,7 @@ def comparison(specs: list[ModelSpec]) -> str:
     rows, apart = [], []
     for spec in specs:
         found = facts(spec)
-        near, _, far = found["at_context"]
+        near, far = (_at(spec, context) for context in (CONTEXTS[0], CONTEXTS[-1]))
         heads = next(layer for layer in found["layers"] if "n_heads" in layer and "n_kv_heads" in layer)
         window = next((str(layer["window"]) for layer in found["layers"] if layer["window"]), "-")
         rows.append([
@@ -260,8 +261,22 @@ def comparison(specs: list[ModelSpec]) -> str:
             f"{near['kv_cache_bytes_bf16'] / GIB:.2f}", f"{far['kv_cache_bytes_bf16'] / GIB:.2f}",
             f"{near['flops_per_token'] / 1e9:.1f}",
         ])  # fmt: skip
-        words = short(spec)
+        words = [*_heads_apart(found), *_active(found), *short(spec)]
         apart += wrap(f"{spec.name}: {', '.join(words)}") if words else []
     head = ["model", "params", "GiB", "layers", "window", "heads", "KV 8k", "KV128k", "GFLOP"]
     legend = "GiB: weights, bf16; KV: cache in GiB, bf16, batch 1; GFLOP: a token at 8k"
-    return "\n".join([table(head, rows), dim(legend), *([""] if apart else []), *apart])
+    legend += "; with a source as long, for an encoder-decoder" if any(spec.encoder for spec in specs) else ""
+    return "\n".join([table(head, rows), *(dim(line) for line in wrap(legend)), *([""] if apart else []), *apart])
+
+
+def _heads_apart(found: dict[str, Any]) -> list[str]:
+    """The heads of each kind, where kinds differ: the table has room for the first."""
+    kinds = {layer["kind"]: layer for layer in found["layers"] if "n_kv_heads" in layer}
+    heads = {kind: f"{o['n_heads']}/{o['n_kv_heads']}x{o['head_dim']}" for kind, o in kinds.items()}
+    return [f"{text} {kind}" for kind, text in heads.items()] if len(set(heads.values())) > 1 else []
+
+
+def _active(found: dict[str, Any]) -> list[str]:
+    text = found["params"] - sum(t["params"] + t["projector"] for t in found["towers"])
+    said = [f"{show_count(found['params_active'])} active"] if found["params_active"] != text else []
+    return said + ([f"{show_count(found['params_effective'])} effective"] if found["params_effective"] != text else [])

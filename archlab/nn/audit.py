@@ -61,6 +61,9 @@ class Audit:
     context: int
     batch: int
     checks: tuple[Check, ...]
+    left_out: dict[str, int] = dataclasses.field(
+        default_factory=dict
+    )  # parameters of towers that are counted, not built
 
     @property
     def ok(self) -> bool:
@@ -88,7 +91,15 @@ def audit(spec: ModelSpec, context: int | None = None, batch: int = 1) -> Audit:
     steps += [(f"decode step at {context}", prefill.decode())] if spec.decodes else []
     for title, work in steps:
         checks += _flops(model, work, title)
-    return Audit(spec.name, context, batch, tuple(checks))
+    return Audit(spec.name, context, batch, tuple(checks), counted_only(spec))
+
+
+def counted_only(spec: ModelSpec) -> dict[str, int]:
+    """Tower -> parameters known by number only: they are in the model's total, and in no module."""
+    found: Counter[str] = Counter()
+    for entry, weight, count in stored(ledger(spec)):
+        found[entry.stack] += count if weight.use == "counted" else 0
+    return dict(+found)
 
 
 def telling_work(spec: ModelSpec, batch: int, context: int) -> Workload:
