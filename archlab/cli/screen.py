@@ -62,8 +62,30 @@ def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         key = key.removeprefix("model.")
         if key in overrides:
             raise SpecError(f"{key} is given twice")
-        overrides[key] = yamlfile.value(text, word)
+        overrides[key] = _value(key, text, word, models)
     return models, overrides
+
+
+def _value(key: str, text: str, word: str, models: Sequence[str]) -> Any:
+    """What YAML reads; the text itself where the key takes text and YAML reads none (20: is a mapping to it)."""
+    try:
+        found = yamlfile.value(text, word)
+    except SpecError:
+        if _takes_text(key, models):
+            return text
+        raise
+    as_written = isinstance(found, bool | int | float | dict) and _takes_text(key, models)
+    return text if as_written else found
+
+
+def _takes_text(key: str, models: Sequence[str]) -> bool:
+    from archlab.presets import read
+    from archlab.schema import field_type
+
+    try:
+        return bool(models) and field_type(read(models[0]), key).words.startswith("text")
+    except ArchlabError:
+        return False  # the model or the key is unknown: said where it is loaded
 
 
 def one_model(words: Sequence[str]) -> tuple[str, dict[str, Any]]:

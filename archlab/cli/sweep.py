@@ -43,15 +43,19 @@ def summary(outcome: Outcome) -> str:
     """Counts, the extremes, and the next step."""
     points = outcome.points
     good = points[points["status"] == "ok"]
-    lines = [
-        f"{len(good)} rows of {len(points)} stand" + "".join(f"; {r}" for r in points["reason"].dropna().unique()[:3])
-    ]
-    if len(good):
-        least = good.loc[good["kv_cache_bytes"].idxmin()]
+    lines = [f"{len(good)} of {len(points)} points computed" + ("" if len(good) == len(points) else "; refused:")]
+    lines += [f"  {reason}" for reason in points["reason"].dropna().unique()[:3]]
+    if (least := _lowest(good, "kv_cache_bytes")) is not None:
         lines.append(f"least KV cache: {least['point']}, {show_bytes(least['kv_cache_bytes'])} at {least['workload']}")
-        fast = good.loc[good["decode_bound_s"].idxmin()]
+    if (fast := _lowest(good, "decode_bound_s")) is not None:
         where = f"{show_seconds(fast['decode_bound_s'])} a step on {fast['hardware']} at {fast['workload']}"
         lines.append(f"lowest decode bound: {fast['point']}, {where}")
     if outcome.measured is not None and len(outcome.measured):
         lines.append(f"measured here: {len(outcome.measured)} rows on {outcome.measured['device'].iloc[0]}")
     return "\n".join([*lines, f"results: {outcome.folder}   again: archlab report {outcome.folder}"])
+
+
+def _lowest(rows: Any, column: str) -> Any:
+    """The row with the least of a column; None where no row has it, as an encoder has no cache."""
+    known = rows.dropna(subset=[column]) if column in rows else rows.iloc[:0]
+    return known.loc[known[column].idxmin()] if len(known) else None
