@@ -7,12 +7,14 @@ of the encoder ...) is a field without one, and is given to each block that has 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from operator import itemgetter
 from typing import Any
 
-from archlab.algebra import Number, is_scalar
+from archlab.algebra import Number, is_scalar, is_symbol
 from archlab.blocks import (
     MLP,
     AltUp,
@@ -37,15 +39,18 @@ from archlab.blocks import (
 from archlab.errors import SpecError
 from archlab.schema import (
     MIXER,
+    PLAIN_MIXER,
+    SPANS,
     TOP,
     TOWERS,
     Tower,
     check_kinds,
+    check_span,
     check_tree,
     encoder_tree,
     expand_pattern,
+    in_span,
     layers_of,
-    merged,
     mixer,
     refuse_dead,
 )
@@ -69,9 +74,11 @@ def resolve(data: Tree) -> ModelSpec:
     check_tree(data)
     top = {k: v for k, v in data.items() if k in TOP}
     check_fields(ModelSpec, "", top)
-    refuse_dead(data)
+    refuse_dead(data, data)
     stacks: dict[str, Any] = {}
     encoder = encoder_tree(data) if data.get("encoder") is not None else None
+    if encoder is not None:
+        refuse_dead(encoder, data["encoder"], "encoder.")
     reader = data if encoder is None else encoder
     for name in TOWERS:
         if data.get(name) is not None:
@@ -87,8 +94,6 @@ def resolve(data: Tree) -> ModelSpec:
     for path, condition, sentence in rules(spec):
         if condition is False:
             raise SpecError(f"{path}: {sentence()}")
-    for stack in spec.stacks:
-        _check_shared(stack.layers, stack.prefix)
     return spec
 
 
@@ -96,22 +101,56 @@ def rules(spec: ModelSpec) -> Iterator[tuple[str, Any, Any]]:
     """(where, condition, sentence) of every rule of every block. On columns the condition is a mask."""
     for stack in spec.stacks:
         for path, block, layer in stack.blocks():
-            mixing = layer is not None and path == MIXER and len(stack.layers) > 1
-            where = layer.kind if layer is not None and mixing else path
             for condition, sentence in block.rules():
-                yield stack.prefix + where, condition, sentence
+                where = _where(spec, stack, path, block, layer, sentence()) if condition is False else path
+                yield where, condition, sentence
+    for stack in spec.stacks:
+        yield from _rules_of_sharing(spec, stack)
     for stack in spec.stacks:
         kept = any(block.rows.states for _, block, _ in stack.blocks())
-        yield (
-            stack.name,
-            stack.reads == "tokens" or not kept,
-            lambda name=stack.name: (
-                f"it reads whole sequences, so its layers need mask: bidirectional ({name}.attention)"
-            ),
-        )
+        why = f"it reads whole sequences, so its layers need mask: bidirectional ({stack.name}.attention)"
+        yield stack.name, stack.reads == "tokens" or not kept, partial(str, why)
     if spec.encoder is not None:
         read = any(s.capacity == "source" for _, b, _ in spec.decoder.blocks() for s in b.rows.states.values())
         yield "encoder", read, lambda: "nothing reads it; the decoder needs cross_attention or attention.source: merged"
+
+
+SECTION_OF = {
+    "altup_split": "altup",
+    "altup_merge": "altup",
+    "per_layer": "per_layer_embedding",
+    "tower": "counted",
+}
+"""The section that a block comes from, where it has not the block's name."""
+
+
+def _where(spec: ModelSpec, stack: Stack, path: str, block: Block, layer: Layer | None, sentence: str) -> str:
+    """The section whose key breaks a rule: the last that sets a field of which the sentence tells the value."""
+    fields = fields_of(type(block))
+    compared = [name for name in re.findall(r"(\w+) \(", sentence) if name in fields]
+    named = compared or [name for name in re.findall(r"\w+", sentence) if name in fields][:1]
+    section = SECTION_OF.get(path, path)
+    if stack.name == "encoder":
+        tree: Tree = encoder_tree(spec.data)
+    else:
+        tree = spec.data if stack.name == "decoder" else spec.data[stack.name]
+    for place in _places(section, layer):
+        entry: Any = tree
+        for name in place:
+            entry = entry.get(name) or {}
+        if any(name in entry for name in named):
+            return stack.prefix + ".".join(place)
+    return stack.prefix + section
+
+
+def _places(section: str, layer: Layer | None) -> Iterator[tuple[str, ...]]:
+    """Where the keys of a block may stand, what wins first."""
+    sections = (layer.kind, MIXER) if layer is not None and section == MIXER else (section,)
+    for span in reversed(layer.spans if layer is not None else ()):
+        for name in sections:
+            yield SPANS, span, name
+    for name in sections:
+        yield (name,)
 
 
 @cache
@@ -151,7 +190,7 @@ class Sections:
         """The sections as the layers of some spans have them."""
         tree = self.tree
         for name in spans:
-            tree = merged(tree, {k: v for k, v in self.tree["spans"][name].items() if k != "layers"})
+            tree = in_span(tree, name)
         return dataclasses.replace(self, tree=tree)
 
 
@@ -198,29 +237,30 @@ def _there(blocks: Mapping[str, Block | None]) -> tuple[tuple[str, Block], ...]:
 def _layers(sections: Sections, pattern: tuple[str, ...], norms: NormSection) -> Iterator[Layer]:
     """Layers that are alike, in the order in which the first of each comes."""
     n_layers = sections.tree["n_layers"]
-    if not sections.keys("spans"):
+    if not sections.keys(SPANS):
         for kind, count in repeat_pattern(pattern, n_layers).items():
             indices = _indices(pattern, kind, n_layers)
             if indices != ():
                 yield _layer(sections, kind, (), count, indices, norms)
         return
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-    for index, held in enumerate(_held(sections, n_layers)):
+    for index, held in enumerate(_held(sections, pattern, n_layers)):
         groups.setdefault((pattern[index % len(pattern)], held), []).append(index)
     for (kind, held), members in groups.items():
         yield _layer(sections.changed(held), kind, held, len(members), tuple(members), norms)
 
 
-def _held(sections: Sections, n_layers: Number) -> Iterator[tuple[str, ...]]:
+def _held(sections: Sections, pattern: tuple[str, ...], n_layers: Number) -> Iterator[tuple[str, ...]]:
     """The spans that hold each layer."""
-    where = f"{sections.prefix}spans"
+    where = f"{sections.prefix}{SPANS}"
     if not is_scalar(n_layers):
         raise SpecError(f"{sections.prefix}n_layers must be one number where spans name layers by their position")
     within = {}
-    for name, entry in sections.keys("spans").items():
+    for name, entry in sections.keys(SPANS).items():
         if "layers" not in entry:
             raise SpecError(f"{where}.{name}.layers is missing: which layers it changes, such as '-10:'")
         within[name] = layers_of(entry["layers"], n_layers, f"{where}.{name}.layers")
+        check_span(sections.tree, name, {pattern[i % len(pattern)] for i in within[name]}, f"{where}.{name}")
     for index in range(n_layers):
         yield tuple(name for name, layers in within.items() if index in layers)
 
@@ -253,12 +293,18 @@ def _layer(
 
 def _mixing(sections: Sections, kind: str, norm: Block, post: Block | None) -> Residual:
     """What mixes tokens; with LAuReL beside it the sum is over the square root of 2."""
-    schema, plain = mixer(sections.tree, kind), mixer({}, "")
+    schema = mixer(sections.tree, kind)
     own = {k: v for k, v in sections.keys(kind).items() if k != "block"}
     shared = sections.keys(MIXER)
-    if schema is not plain:  # another block takes what it knows of the attention's keys
+    if schema is not PLAIN_MIXER:  # another block takes what it knows of the attention's keys
         shared = {k: v for k, v in shared.items() if k in fields_of(schema) and k not in own}
-    block = sections.make(schema, MIXER if schema is plain else kind, {**shared, **own})
+        foreign = next((k for k in own if k not in fields_of(schema)), None)
+        if foreign is not None:
+            raise SpecError(
+                f"{sections.prefix}{kind}.{foreign} has no effect with block: {sections.keys(kind)['block']}, which "
+                f"has no {foreign}; name a kind of its own in the pattern"
+            )
+    block = sections.make(schema, MIXER if schema is PLAIN_MIXER else kind, {**shared, **own})
     laurel: Laurel | None = sections.optional(Laurel, "laurel")
     if laurel is None:
         return Residual(MIXER, block, norm, post)
@@ -274,25 +320,32 @@ def _feed_forward(sections: Sections, norm: Block, post: Block | None) -> Residu
     return Residual("mlp", mlp, norm, post, beside=(Branch("moe", moe, "stream", post=post),), joint=norm)
 
 
-def _check_shared(layers: tuple[Layer, ...], prefix: str) -> None:
+def _rules_of_sharing(spec: ModelSpec, stack: Stack) -> Iterator[tuple[str, Any, Any]]:
     """A layer that shares K/V has an earlier one of its kind with K/V of its own, and of its sizes."""
-    mixers = [(layer, layer.residuals[0].block) for layer in layers]
-    if all(getattr(mixing, "kv", "own") == "own" for _, mixing in mixers):
-        return
     owners: dict[str, tuple[int, Block]] = {}
-    in_order = sorted(((i, *pair) for pair in mixers for i in pair[0].indices or (0,)), key=lambda entry: entry[0])
-    for index, layer, mixing in in_order:
+    seen: set[tuple[int, int]] = set()
+    layers = [(index, layer) for layer in stack.layers for index in layer.indices or (0,)]
+    for index, layer in sorted(layers, key=itemgetter(0)):
+        mixing = layer.residuals[0].block
         if getattr(mixing, "kv", "own") == "own":
             owners[layer.kind] = (index, mixing)
             continue
-        where = f"{prefix}spans.{layer.spans[-1]}: " if layer.spans else prefix
-        if layer.kind not in owners:
-            raise SpecError(f"{where}layer {index} shares K/V, but no {layer.kind} layer before it has its own")
-        at, owner = owners[layer.kind]
+        at, owner = owners.get(layer.kind, (index, mixing))
+        if (id(mixing), id(owner)) in seen:
+            continue
+        seen.add((id(mixing), id(owner)))
+        where = _where(spec, stack, MIXER, mixing, layer, "kv")
+        alone = f"layer {index} shares K/V, but no {layer.kind} layer before it has its own"
+        yield where, layer.kind in owners, partial(str, alone)
         for name in ("n_kv_heads", "head_dim", "window"):
             mine, kept = mixing.facts()[name], owner.facts()[name]
-            if (mine is None or is_scalar(mine)) and (kept is None or is_scalar(kept)) and mine != kept:
-                raise SpecError(f"{where}layer {index} reads the K/V of layer {at}, so {name} ({mine}) must be {kept}")
+            differs = f"layer {index} reads the K/V of layer {at}, so {name} ({mine}) must be {kept}"
+            yield where, _equal(mine, kept), partial(str, differs)
+
+
+def _equal(a: Number, b: Number) -> Any:
+    """Whether two sizes (None: none) are equal: a bool, or a column. A symbol is given the benefit of the doubt."""
+    return True if is_symbol(a) or is_symbol(b) else a is b if a is None or b is None else a == b
 
 
 def _indices(pattern: tuple[str, ...], kind: str, n_layers: Number) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ that as overrides are. A key that could have no effect (another one shadows it, 
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -41,10 +42,14 @@ def _by_size(name: str) -> tuple[str, float, str]:
 
 
 def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
-    """A preset's name or the path of a model YAML, with dotted keys replaced: {"attention.n_kv_heads": 1}.
+    """A preset, or the path of a model YAML, a config.json or its folder, with dotted keys replaced.
+
+    `overrides`: {"attention.n_kv_heads": 1}. A folder may have a plain name, unless a preset has it.
 
     Raises ArchlabError with one sentence for anything that cannot be.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise SpecError(f"a model is a name or a path, not a value of type {type(model).__name__}")
     data = read(model)
     if _is_path(model):
         with yamlfile.naming(model):
@@ -77,7 +82,13 @@ def _unknown(name: str) -> str:
 
 
 def _is_path(model: str | Path) -> bool:
-    return Path(model).suffix in (".yaml", ".yml", ".json") or "/" in str(model)
+    if Path(model).suffix in (".yaml", ".yml", ".json") or "/" in str(model):
+        return True
+    return _has_config(Path(model)) and str(model) not in group_files("model")
+
+
+def _has_config(path: Path) -> bool:
+    return os.path.isfile(path / "config.json")  # noqa: PTH113 false for a name too long, where Path's raises
 
 
 @lru_cache(maxsize=256)
@@ -86,7 +97,7 @@ def _preset(path: Path, _changed: int) -> dict[str, Any]:
 
 
 def _inherit(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
-    if path.suffix == ".json" or (path / "config.json").is_file():
+    if path.suffix == ".json" or _has_config(path):
         from archlab.hf.configs import read_config
 
         return read_config(path)

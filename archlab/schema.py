@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from archlab.algebra import plain
@@ -19,6 +19,7 @@ from archlab.errors import SpecError, nearest
 from archlab.spec import MOST_LAYERS, Block, FieldType, ModelSpec, fields_of, flag, size, text
 
 MIXER = "attention"  # the mixer of a kind of layer that names none; `block: NAME` names one
+PLAIN_MIXER = MIXERS[MIXER]
 KINDS = ("local", "global", "recurrent")  # kinds that a file may describe without using
 PLAIN_KINDS = ("local", "global")  # kinds that may stand without a section
 TOWERS = ("vision", "audio")
@@ -26,6 +27,7 @@ STACKS = ("encoder", *TOWERS)
 SPANS = "spans"
 TOP = fields_of(ModelSpec)
 ENCODER_TOP = {name: TOP[name] for name in ("d_model", "n_layers", "vocab_size", "pattern")}
+DECODER_ONLY = ("cross_attention", "head")
 
 _COUNTED = re.compile(r"^(?P<kind>[A-Za-z_]\w*)(?:\*(?P<times>[1-9]\d*))?$")
 _SLICE = re.compile(r"^\s*(?:(?P<one>-?\d+)|(?P<first>-?\d+)?:(?P<last>-?\d+)?)\s*$")
@@ -45,11 +47,14 @@ class Tower:
 class Span:
     """What a span says of itself, beside the sections that it changes."""
 
-    layers: str = text("which layers, as Python slices: '20:', ':10', '-10:' or '3'; several with commas")
+    layers: str | int = field(kw_only=True, metadata={
+        "type": FieldType("text or a whole number", lambda x: isinstance(x, str | int) and not isinstance(x, bool)),
+        "doc": "which layers, as Python slices: '20:', ':10', '-10:' or '3'; several with commas",
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Block_(Block):
+class KindSection:
     """The key that any kind of layer takes: which block mixes its tokens."""
 
     block: str = text("which block mixes tokens", MIXER)
@@ -66,18 +71,12 @@ class Node:
 
 def node(data: Mapping[str, Any], path: tuple[str, ...]) -> Node | None:
     """The place at a path of section names; None where there is none."""
-    if not path:
-        return Node(TOP, (*SECTIONS, *_kind_names(data), SPANS, *STACKS))
-    head, rest = path[0], path[1:]
-    if head in TOWERS:
-        return _tower(rest)
-    if head == "encoder":
-        tree = encoder_tree(data)
-        inner = Node(ENCODER_TOP, (*SECTIONS, *_kind_names(tree), SPANS)) if not rest else None
-        return inner or (None if rest[0] in STACKS else node(tree, rest))
-    if head == SPANS:
-        return _span(data, rest)
-    return None if rest else _leaf(data, head, SECTIONS)
+    if path and path[0] in TOWERS:
+        return _tower(path[1:])
+    if path and path[0] == "encoder":
+        return _in_stack(encoder_tree(data), path[1:], ENCODER_TOP, DECODER_ONLY)
+    found = _in_stack(data, path, TOP)
+    return found if path or found is None else Node(found.fields, (*found.sections, *STACKS))
 
 
 def _tower(path: tuple[str, ...]) -> Node | None:
@@ -86,24 +85,33 @@ def _tower(path: tuple[str, ...]) -> Node | None:
     return Node(fields_of(TOWER_SECTIONS[path[0]])) if len(path) == 1 and path[0] in TOWER_SECTIONS else None
 
 
-def _span(data: Mapping[str, Any], path: tuple[str, ...]) -> Node | None:
+def _in_stack(
+    tree: Mapping[str, Any], path: tuple[str, ...], top: Mapping[str, dataclasses.Field], without: tuple[str, ...] = ()
+) -> Node | None:
+    """The place in an encoder's or a decoder's own tree."""
     if not path:
-        return Node({}, tuple(_mapping(data.get(SPANS))), free=True)
+        return Node(top, (*(s for s in SECTIONS if s not in without), *kinds(tree), SPANS))
+    if path[0] == SPANS:
+        return _span(tree, path[1:], without)
+    return _leaf(tree, path[0], SECTIONS, without) if len(path) == 1 else None
+
+
+def _span(tree: Mapping[str, Any], path: tuple[str, ...], without: tuple[str, ...]) -> Node | None:
+    spans = _mapping(tree.get(SPANS))
+    if not path:
+        return Node({}, tuple(spans), free=True)
     if len(path) == 1:
-        return Node(fields_of(Span), (*IN_LAYERS, *kinds(data)))
-    return _leaf(data, path[1], IN_LAYERS) if len(path) == 2 else None
+        return Node(fields_of(Span), (*(s for s in IN_LAYERS if s not in without), *kinds(tree)))
+    changed = merged(tree, _mapping(spans.get(path[0])))  # a span may say which block a kind is
+    return _leaf(changed, path[1], IN_LAYERS, without) if len(path) == 2 else None
 
 
-def _leaf(data: Mapping[str, Any], name: str, sections: Mapping[str, type]) -> Node | None:
+def _leaf(tree: Mapping[str, Any], name: str, sections: Mapping[str, type], without: tuple[str, ...]) -> Node | None:
     if name in sections:
-        return Node(fields_of(sections[name]))
-    if name in KINDS or name in kinds(data):
-        return Node({**fields_of(mixer(data, name)), **fields_of(Block_)})
+        return None if name in without else Node(fields_of(sections[name]))
+    if name in KINDS or name in kinds(tree):
+        return Node({**fields_of(mixer(tree, name)), **fields_of(KindSection)})
     return None
-
-
-def _kind_names(data: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(kinds(data)))
 
 
 def _mapping(entry: Any) -> Mapping[str, Any]:
@@ -115,9 +123,13 @@ def _mapping(entry: Any) -> Mapping[str, Any]:
 
 def kinds(data: Mapping[str, Any]) -> tuple[str, ...]:
     """Distinct kinds of layer in the pattern."""
+    return tuple(dict.fromkeys(entry.partition("*")[0] for entry in pattern_entries(data)))
+
+
+def pattern_entries(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Entries of the pattern that are words; none where it is no list."""
     pattern = data.get("pattern")
-    entries = pattern if isinstance(pattern, list | tuple) else ()
-    return tuple(dict.fromkeys(e.partition("*")[0] for e in entries if isinstance(e, str)))
+    return tuple(e for e in pattern if isinstance(e, str)) if isinstance(pattern, list | tuple) else ()
 
 
 def mixer(data: Mapping[str, Any], kind: str) -> type[Block]:
@@ -130,7 +142,7 @@ def mixer(data: Mapping[str, Any], kind: str) -> type[Block]:
     return MIXERS[name]
 
 
-NOT_INHERITED = ("name", "family", "source", "context", "notes", "encoder", *TOWERS, "cross_attention", "head")
+NOT_INHERITED = ("name", "family", "source", "context", "notes", "encoder", *TOWERS, *DECODER_ONLY)
 
 
 def encoder_tree(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +163,18 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def in_span(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A stack's sections as the layers of a span have them: section < kind < the span's section < the span's kind."""
+    told = {key: entry for key, entry in tree[SPANS][name].items() if key != "layers"}
+    replaced = _mapping(told.get(MIXER))
+    below = {
+        kind: {key: value for key, value in tree[kind].items() if key not in replaced}
+        for kind in kinds(tree)
+        if isinstance(tree.get(kind), Mapping)
+    }
+    return merged({**tree, **below}, told)
+
+
 def expand_pattern(entries: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """['local*5', 'global'] -> five locals and a global."""
     found: list[str] = []
@@ -165,19 +189,22 @@ def expand_pattern(entries: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def layers_of(text: str, n_layers: int, where: str) -> frozenset[int]:
+def layers_of(told: str | int, n_layers: int, where: str) -> frozenset[int]:
     """'20:, 3' of 30 layers -> {3, 20, 21 ... 29}. Raises SpecError."""
     chosen: set[int] = set()
-    for part in text.split(","):
+    for part in str(told).split(","):
         match = _SLICE.match(part)
         if not match:
-            raise SpecError(f"{where}={text!r} must be layers as Python slices: '20:', ':10', '-10:' or '3'")
+            raise SpecError(f"{where}={told!r} must be layers as Python slices: '20:', ':10', '-10:' or '3'")
         if match["one"]:
-            chosen |= {*range(n_layers)[int(match["one"]) :][:1]}
+            index = int(match["one"])
+            found = [index % n_layers] if -n_layers <= index < n_layers else []
         else:
-            chosen |= {*range(n_layers)[slice(*(int(n) if n else None for n in (match["first"], match["last"])))]}
-    if not chosen:
-        raise SpecError(f"{where}={text!r} names no layer of the {n_layers}")
+            found = [*range(n_layers)[slice(*(int(n) if n else None for n in (match["first"], match["last"])))]]
+        if not found:
+            of = "" if part == str(told) else f"{part.strip()!r} of "
+            raise SpecError(f"{of}{where}={told!r} names no layer of the {n_layers}")
+        chosen.update(found)
     return frozenset(chosen)
 
 
@@ -274,21 +301,61 @@ def flat(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 def refuse_shadowed(data: Mapping[str, Any], changes: Iterable[str]) -> None:
     """Raises SpecError for a changed key that another key of the model takes the effect from."""
     changes = set(changes)
-    used = kinds(data)
-    for key in changes:
-        section, _, name = key.partition(".")
+    for tower in TOWERS:
+        known = _mapping(_mapping(data.get(tower)).get("counted"))
+        if known and "d_model" in changes and f"{tower}.counted.projector" not in changes:
+            raise SpecError(
+                f"d_model would not reach the projector of {tower}, which is known by number; set "
+                f"{tower}.counted.projector too, or {tower}=null"
+            )
+    for key in sorted(changes):
+        prefix = "encoder." if key.startswith("encoder.") else ""
+        tree = encoder_tree(data) if prefix else data
+        path = tuple(key.removeprefix(prefix).split("."))
+        used = kinds(tree)
+        if len(path) == 2 and path[0] in KINDS and path[0] not in used:
+            raise SpecError(f"{key} has no effect: no layer of the pattern {list(used)} is {path[0]}")
+        for above, whose in _above(tree, path, used):
+            if _says(tree, above) and prefix + ".".join(above) not in changes:
+                raise SpecError(f"{key} would not reach the {whose} {prefix}{'.'.join(above)}; set that key")
+
+
+def _above(
+    tree: Mapping[str, Any], path: tuple[str, ...], used: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What would replace a key, were it there, and in which layers: (path, 'local layers, which set')."""
+    *place, section, name = path if len(path) > 1 else ("", *path)
+    if section == MIXER:
+        for kind in used:
+            yield (*place, kind, name), f"{kind} layers, which set"
+    if place:
+        return
+    for span in _mapping(tree.get(SPANS)):
+        within = _kinds_within(tree, span)
+        over: tuple[str, ...] = (section,)
         if section == MIXER:
-            above = [k for k in used if name in _mapping(data.get(k)) and f"{k}.{name}" not in changes]
-            if above:
-                raise SpecError(
-                    f"{key} would not reach the {above[0]} layers, which set {above[0]}.{name}; set that key"
-                )
-        elif name and section in KINDS and section not in used:
-            raise SpecError(f"{key} has no effect: no layer of the pattern {list(used)} is {section}")
-        for span, entry in _mapping(data.get(SPANS)).items():
-            inner = f"{SPANS}.{span}.{key}"
-            if name in _mapping(_mapping(entry).get(section)) and inner not in changes:
-                raise SpecError(f"{key} would not reach the layers of span {span}, which sets {inner}; set that key")
+            over = (MIXER, *within)
+        elif section in used:
+            over = (MIXER, section) if section in within else ()
+        for above in over:
+            yield (SPANS, span, above, name), f"layers of span {span}, which sets"
+
+
+def _says(tree: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    entry: Any = tree
+    for name in path[:-1]:
+        entry = _mapping(_mapping(entry).get(name))
+    return path[-1] in entry
+
+
+def _kinds_within(tree: Mapping[str, Any], span: str) -> tuple[str, ...]:
+    """Kinds of the layers of a span; all kinds where its layers cannot be told."""
+    n_layers, told = tree.get("n_layers"), _mapping(tree[SPANS][span]).get("layers")
+    pattern = expand_pattern(pattern_entries(tree))
+    if not (pattern and isinstance(told, str | int) and isinstance(n_layers, int) and 0 < n_layers <= MOST_LAYERS):
+        return kinds(tree)
+    layers = layers_of(told, n_layers, f"{SPANS}.{span}.layers")
+    return tuple(dict.fromkeys(pattern[index % len(pattern)] for index in sorted(layers)))
 
 
 def check_tree(data: Mapping[str, Any]) -> None:
@@ -321,11 +388,27 @@ def check_kinds(used: Iterable[str], sections: Mapping[str, Any]) -> None:
             raise SpecError(f"pattern entry {kind!r} has no section {kind}{nearest(kind, known)}")
 
 
-def refuse_dead(data: Mapping[str, Any]) -> None:
-    """Raises SpecError for a shared attention key that every kind of layer replaces."""
-    used = kinds(data)
-    for name in _mapping(data.get(MIXER)):
-        if used and all(name in _mapping(data.get(kind)) for kind in used):
+def refuse_dead(tree: Mapping[str, Any], own: Mapping[str, Any], prefix: str = "") -> None:
+    """Raises SpecError for a shared attention key of a stack's own that every kind of layer replaces."""
+    used = kinds(tree)
+    for name in _mapping(own.get(MIXER)):
+        if used and all(name in _mapping(tree.get(kind)) for kind in used):
+            above = " and ".join(f"{prefix}{kind}.{name}" for kind in used)
+            raise SpecError(f"{prefix}{MIXER}.{name} has no effect: {above} replace it; drop one")
+
+
+def check_span(tree: Mapping[str, Any], name: str, within: Iterable[str], where: str) -> None:
+    """Raises SpecError for a span that changes nothing, or says what no layer of it (of the kinds `within`) takes."""
+    entry, within = tree[SPANS][name], set(within)
+    told = {section: keys for section, keys in entry.items() if section != "layers"}
+    if not any(keys or section in OPTIONAL for section, keys in told.items()):
+        raise SpecError(f"{where} changes nothing; set a key of a section in it, such as {where}.mlp.d_ff")
+    for section in told:
+        if section not in IN_LAYERS and section not in within:
             raise SpecError(
-                f"{MIXER}.{name} has no effect: {' and '.join(f'{k}.{name}' for k in used)} replace it; drop one"
+                f"{where}.{section} has no effect: the layers {entry['layers']} are {' and '.join(sorted(within))}"
             )
+    changed = in_span(tree, name)
+    for key in _mapping(told.get(MIXER)):
+        if not any(key in fields_of(mixer(changed, k)) and key not in _mapping(told.get(k)) for k in within):
+            raise SpecError(f"{where}.{MIXER}.{key} has no effect: no {' or '.join(sorted(within))} layer takes it")

@@ -109,12 +109,15 @@ def check_fields(schema: type, path: str, values: Mapping[str, Any]) -> None:
 
 def multiple_of(a_name: str, a: Number, b_name: str, b: Number) -> Rule:
     """The rule that b divides a."""
-    return divides(b, a), lambda: f"{a_name} ({a}) must be a multiple of {b_name} ({b}); {_divisors(a)} would do"
+    return divides(
+        b, a
+    ), lambda: f"{a_name} ({a}) must be a multiple of {b_name} ({b}); {_nearest_divisors(a, b)} would do"
 
 
-def _divisors(n: Number) -> str:
-    divisors = [str(d) for d in range(1, min(int(n), 4096) + 1) if n % d == 0]
-    return ", ".join(divisors[:-1]) + " or " + divisors[-1] if len(divisors) > 1 else divisors[0]
+def _nearest_divisors(n: Number, to: Number) -> str:
+    """'2 or 4' of 4 and 3: the divisors on either side, where there are two."""
+    divisors = [d for d in range(1, min(int(n), 4096) + 1) if n % d == 0]
+    return " or ".join(str(d) for d in (*[d for d in divisors if d < to][-1:], *[d for d in divisors if d > to][:1]))
 
 
 # ---------------------------------------------------------------- blocks

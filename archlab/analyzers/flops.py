@@ -13,6 +13,7 @@ from archlab.ledger import Entry, ledger
 from archlab.rows import DATA, Op
 from archlab.spec import ModelSpec, Workload
 
+
 @dataclass(frozen=True)
 class Flops:
     """FLOPs of one workload; `by_part` splits `.total`, `vector` counts elementwise operations of the forward pass."""

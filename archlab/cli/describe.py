@@ -14,7 +14,7 @@ from archlab.analyzers.special import short, special
 from archlab.assemble import resolve
 from archlab.cli.screen import bold, dim, table
 from archlab.config import load_precision
-from archlab.schema import override
+from archlab.schema import flat, override
 from archlab.spec import ModelSpec, Stack, Workload
 from archlab.units import GIB, show_bytes, show_count, show_tokens
 
@@ -93,9 +93,9 @@ def _at(spec: ModelSpec, context: int) -> dict[str, Any]:
 
 def _all_global(spec: ModelSpec) -> ModelSpec:
     """The same model without windows: what full attention in every layer would hold."""
-    windowed = [kind for kind in dict.fromkeys(spec.pattern) if "window" in spec.data.get(kind, {})]
-    keys = [f"{kind}.window" for kind in windowed]
-    keys += ["attention.window"] if "window" in spec.data.get("attention", {}) else []
+    sections = ("attention", *dict.fromkeys(spec.pattern), "spans")
+    own = {name: spec.data[name] for name in sections if spec.data.get(name)}
+    keys = [key for key, _ in flat(own) if key.endswith(".window")]
     return resolve(override(dict(spec.data), dict.fromkeys(keys))) if spec.decodes else spec
 
 

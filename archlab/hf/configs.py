@@ -13,11 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from archlab.algebra import is_scalar
+from archlab.algebra import Number, is_scalar
 from archlab.assemble import resolve
 from archlab.errors import SpecError, nearest
 from archlab.hf.families import READERS, WRITERS
-from archlab.hf.reader import shown
+from archlab.hf.files import path_of, write_whole
+from archlab.hf.reader import short, shown
+from archlab.hf.text import top_block
 from archlab.ledger import ledger
 from archlab.spec import Block, Layer, ModelSpec, Stack
 from archlab.yamlfile import naming
@@ -33,7 +35,7 @@ def import_config(config: Mapping[str, Any] | str | os.PathLike[str]) -> ModelSp
     """
     if isinstance(config, Mapping):
         return resolve(model_data(config))
-    data = read_config(Path(config))
+    data = read_config(path_of(config, "a config.json"))
     with naming(config if isinstance(config, str) else Path(config)):
         return resolve(data)
 
@@ -68,6 +70,8 @@ def _json(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path} is not valid JSON at {where}: {problem.msg.lower()}") from None
     except RecursionError:
         raise SpecError(f"{path} is not valid JSON: it is nested too deep") from None
+    except ValueError:  # Python's own limit
+        raise SpecError(f"{path} is not a config.json: it has a number of thousands of digits") from None
     except SpecError as problem:
         raise SpecError(f"{path}: {problem}") from None
     if not isinstance(document, dict):
@@ -91,7 +95,7 @@ def model_data(config: Mapping[str, Any], name: str | None = None, source: str =
         raise SpecError("it has no model_type, so it is not the config.json of a Hugging Face model")
     if model_type not in READERS:
         known = ", ".join(READERS)
-        raise SpecError(f"model_type={model_type!r} is not read{nearest(model_type, READERS)} (known: {known})")
+        raise SpecError(f"model_type={short(model_type)} is not read{nearest(model_type, READERS)} (known: {known})")
     given = config.get("_name_or_path")
     named = Path(given).name if isinstance(given, str) and given else ""
     tree = READERS[model_type](dict(config))
@@ -109,8 +113,13 @@ def export_config(spec: ModelSpec, path: str | os.PathLike[str] | None = None) -
     """
     config = _written(spec)
     if path is not None:
-        _save(config, Path(path))
+        write_whole({path_of(path, "where a config.json goes"): lambda new: save(config, new)})
     return config
+
+
+def save(config: Mapping[str, Any], path: Path) -> None:
+    """Writes a config.json."""
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:
@@ -146,18 +155,6 @@ def _elsewhere(spec: ModelSpec) -> str:
     return ""
 
 
-def _save(config: dict[str, Any], path: Path) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        new.replace(path)
-    except OSError as problem:
-        raise SpecError(f"{path} cannot be written: {(problem.strerror or 'unknown error').lower()}") from None
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
-
-
 # ---------------------------------------------------------------- what a family cannot say
 
 
@@ -173,7 +170,9 @@ def difference(ours: ModelSpec, theirs: ModelSpec) -> str | None:
         mine, read = getattr(ours, name), getattr(theirs, name)
         if (mine is None) != (read is None):
             return f"there it has {'' if mine is None else 'no '}{name}"
-        lost = None if mine is None else _stack_difference(mine, read)
+        lost = None
+        if mine is not None:
+            lost = _projector_difference(mine, read, ours.d_model) or _stack_difference(mine, read)
         if lost:
             return lost
     return None
@@ -194,6 +193,18 @@ def _stack_difference(mine: Stack, read: Stack) -> str | None:
         if lost:
             return f"{lost} (layer {index})"
     return None
+
+
+def _projector_difference(mine: Stack, read: Stack, d_model: Number) -> str | None:
+    if not (mine.counted and read.counted):
+        return None
+    ours, theirs = (top_block(stack, "projector").projector for stack in (mine, read))
+    if ours == theirs:
+        return None
+    return (
+        f"a counted projector does not follow d_model: {mine.prefix}counted.projector is {ours:,}, and at "
+        f"d_model={d_model} transformers' has {theirs:,} parameters"
+    )
 
 
 def _layer_difference(mine: Layer, read: Layer, prefix: str) -> str | None:

@@ -6,7 +6,7 @@ The numbers equal those of transformers 5.23.0's modules (timm's for MobileNetV5
 from __future__ import annotations
 
 from archlab.errors import SpecError
-from archlab.hf.reader import WHOLE, Reader
+from archlab.hf.reader import LAYERS, PAIR, WHOLE, Reader
 from archlab.hf.text import Tree
 
 MOBILENET = {"mobilenetv5_300m_enc": 294_126_912}
@@ -33,7 +33,7 @@ def _embedder(r: Reader, d_model: int) -> int:
 def gemma3n_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
     """Gemma 3n's audio tower (USM) and its embedder."""
     width, kernel = r.take("hidden_size", WHOLE), r.take("conf_conv_kernel_size", WHOLE)
-    first, second = r.take("sscp_conv_channel_size")
+    first, second = r.take("sscp_conv_channel_size", PAIR)
     r.only("sscp_conv_kernel_size", [[3, 3], [3, 3]], why="only the released convolutions are counted")
     r.only("sscp_conv_stride_size", [[2, 2], [2, 2]], why="only the released convolutions are counted")
     r.only("input_feat_size", 128, why="only the released spectrogram is counted")
@@ -42,8 +42,8 @@ def gemma3n_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
         "conf_attention_context_right", "conf_attention_logit_cap", "conf_reduction_factor", "conf_residual_weight",
         "sscp_conv_group_norm_eps", "sscp_conv_eps", "conf_positional_bias_size", "conf_attention_invalid_logits_value",
     )  # fmt: skip
-    layers = r.take("conf_num_hidden_layers", WHOLE) * _conformer_layer(
-        width, r.take("conf_num_attention_heads"), kernel
+    layers = r.take("conf_num_hidden_layers", LAYERS) * _conformer_layer(
+        width, r.take("conf_num_attention_heads", WHOLE), kernel
     )
     parameters = layers + _subsampling(width, first, second, MELS // 4)
     projector = _embedder(r, d_model)
@@ -53,13 +53,13 @@ def gemma3n_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
 def gemma4_conformer(r: Reader, d_model: int, tokens: int) -> Tree:
     """Gemma 4's audio tower and its projection."""
     width, kernel, out = (r.take(key, WHOLE) for key in ("hidden_size", "conv_kernel_size", "output_proj_dims"))
-    first, second = r.take("subsampling_conv_channels")
+    first, second = r.take("subsampling_conv_channels", PAIR)
     r.ignore(
         "hidden_act", "residual_weight", "attention_chunk_size", "attention_context_left", "attention_context_right",
         "attention_logit_cap", "attention_invalid_logits_value", "use_clipped_linears", "rms_norm_eps",
         "gradient_clipping",
     )  # fmt: skip
-    layers = r.take("num_hidden_layers", WHOLE) * _conformer_layer(width, r.take("num_attention_heads"), kernel)
+    layers = r.take("num_hidden_layers", LAYERS) * _conformer_layer(width, r.take("num_attention_heads", WHOLE), kernel)
     parameters = layers + _subsampling(width, first, second, first // 4) + out * width + out
     return {"parameters": parameters, "projector": out * d_model, "tokens": tokens, "what": "Conformer"}
 

@@ -8,7 +8,7 @@ from typing import Any
 from archlab.errors import SpecError
 from archlab.hf.defaults import DEFAULTS
 from archlab.hf.names import Naming, Table
-from archlab.hf.reader import FLAG, NUMBER, WHOLE, Reader
+from archlab.hf.reader import FLAG, LAYERS, NUMBER, WHOLE, Reader, shown
 from archlab.hf.text import (
     ACTIVATION_WORDS,
     ACTIVATIONS,
@@ -92,13 +92,13 @@ def has_head(r: Reader, heads: tuple[str, ...], bare: tuple[str, ...]) -> bool:
     """Whether the class that the file names makes logits. Raises SpecError for a class that does something else."""
     classes = r.take("architectures") if r.given("architectures") else list(heads[:1])
     if not isinstance(classes, list) or not classes or classes[0] not in (*heads, *bare):
-        raise SpecError(f"architectures={classes!r} is not read; it must be {' or '.join((*heads, *bare))}")
+        raise SpecError(f"architectures={shown(classes)} is not read; it must be {' or '.join((*heads, *bare))}")
     return classes[0] in heads
 
 
 def text(r: Reader, traits: Traits) -> Tree:
     """The sections of a decoder, or of the text part of a larger model."""
-    n_layers = r.take("num_hidden_layers", WHOLE)
+    n_layers = r.take("num_hidden_layers", LAYERS)
     types = layer_types(r, traits.every, n_layers, heeds=traits.ropes) if traits.every else [FULL] * n_layers
     head_dim = r.take("head_dim", WHOLE)
     scale = r.take("query_pre_attn_scalar", NUMBER) if traits.scalar else head_dim

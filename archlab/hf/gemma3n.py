@@ -11,7 +11,7 @@ from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import BLOCKS, FOUR_NORMS, THETAS, has_head, outside
 from archlab.hf.multimodal import tied
 from archlab.hf.names import Each, Naming, Table
-from archlab.hf.reader import COUNT, FLAG, NUMBER, SHARE, WHOLE, Reader
+from archlab.hf.reader import COUNT, FLAG, LAYERS, NUMBER, SHARE, WHOLE, Reader
 from archlab.hf.text import (
     FULL,
     KINDS,
@@ -63,7 +63,7 @@ def read(config: Tree) -> Tree:
 
 
 def _text(r: Reader) -> Tree:
-    n_layers = r.take("num_hidden_layers", WHOLE)
+    n_layers = r.take("num_hidden_layers", LAYERS)
     types = layer_types(r, 5, n_layers)
     ropes = rope_by_type(r, THETAS)
     kinds = {SLIDING: {"window": r.take("sliding_window", WHOLE), **ropes[SLIDING]}, FULL: ropes[FULL]}

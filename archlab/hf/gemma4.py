@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from archlab.blocks import MoE
@@ -12,7 +13,7 @@ from archlab.hf.gemma import BLOCKS, FOUR_NORMS, has_head, outside
 from archlab.hf.gemma3n import PER_LAYER, per_layer, shared
 from archlab.hf.multimodal import tied
 from archlab.hf.names import Naming, Part, Table
-from archlab.hf.reader import COUNT, FLAG, MAPPING, NUMBER, WHOLE, Reader
+from archlab.hf.reader import COUNT, FLAG, LAYERS, MAPPING, NUMBER, WHOLE, Reader, short
 from archlab.hf.text import (
     ACTIVATION_WORDS,
     ACTIVATIONS,
@@ -77,7 +78,7 @@ def read(config: Tree) -> Tree:
 
 
 def _text(r: Reader, pictures: bool) -> Tree:
-    n_layers = r.take("num_hidden_layers", WHOLE)
+    n_layers = r.take("num_hidden_layers", LAYERS)
     types = [*layer_types(r, 6, n_layers)[:-1], FULL]  # transformers makes the last one full
     d_ff = r.take("intermediate_size", WHOLE)
     activation = r.word("hidden_activation", ACTIVATIONS)
@@ -137,7 +138,7 @@ def _sizes(r: Reader, types: list[str], same: bool) -> dict[str, Tree]:
     if layers is None:
         found[FULL] |= said(head_dim=head_dim, n_kv_heads=n_kv_heads if same else None)
         return found
-    changes = [_layer_sizes(r, layers, index, len(types)) for index in range(len(types))]
+    changes = _layers_sizes(r, layers, len(types))
     for kind in (SLIDING, FULL):
         of_kind = [change for change, t in zip(changes, types, strict=True) if t == kind]
         if any(change != of_kind[0] for change in of_kind):
@@ -146,17 +147,21 @@ def _sizes(r: Reader, types: list[str], same: bool) -> dict[str, Tree]:
     return found
 
 
-def _layer_sizes(r: Reader, layers: Tree, index: int, n_layers: int) -> Tree:
-    """What per_layer_config changes in a layer. Its keys are indices, padded with zeros or not."""
-    entries = {int(key): entry for key, entry in layers.items() if str(key).isdigit()}
-    if len(entries) != len(layers) or any(i >= n_layers for i in entries):
+def _layers_sizes(r: Reader, layers: Tree, n_layers: int) -> list[Tree]:
+    """What per_layer_config changes in each layer. Its keys are indices, padded with zeros or not."""
+    keys = {int(key): key for key in layers if re.fullmatch("[0-9]{1,9}", str(key))}
+    if len(keys) != len(layers) or any(i >= n_layers for i in keys):
         raise SpecError(f"{r.where}per_layer_config must have indices of the {n_layers} layers as keys")
-    inner = Reader(entries.get(index, {}), {}, f"{r.where}per_layer_config.{index}.")
+    outer = Reader(layers, {}, f"{r.where}per_layer_config.")
+    return [_layer_sizes(outer.below(keys[i], {})) if i in keys else {} for i in range(n_layers)]
+
+
+def _layer_sizes(r: Reader) -> Tree:
     sizes = said(
-        head_dim=inner.take("head_dim", WHOLE, none=True),
-        n_kv_heads=inner.take("num_key_value_heads", WHOLE, none=True),
+        head_dim=r.take("head_dim", WHOLE, none=True),
+        n_kv_heads=r.take("num_key_value_heads", WHOLE, none=True),
     )
-    inner.done()
+    r.done()
     return sizes
 
 
@@ -165,12 +170,12 @@ def _rope(r: Reader, kind: str, types: list[str]) -> Tree:
     sections = ROPES if sections is None else sections
     for key in sections:
         if key not in KINDS:
-            raise SpecError(f"{r.where}rope_parameters has {key!r}; it must be of {SLIDING} and {FULL}")
+            raise SpecError(f"{r.where}rope_parameters has {short(str(key))}; it must be of {SLIDING} and {FULL}")
     if kind not in sections:
         if kind in types:
             raise SpecError(f"{r.where}rope_parameters.{kind} is missing")
         return {}
-    inner = Reader(sections[kind], {}, f"{r.where}rope_parameters.{kind}.")
+    inner = Reader(sections, {}, f"{r.where}rope_parameters.").below(kind, {})
     rope = rope_of(inner)
     if "rope_spread" not in rope and "rope_fraction" in rope:
         raise SpecError(f"{inner.where}partial_rotary_factor has no effect unless rope_type is proportional")
@@ -252,6 +257,7 @@ def _text_words(spec: ModelSpec, stem: str) -> Tree:
     layers = spec.decoder.in_order()
     attentions = attentions_of(layers)
     types = [layer_type_of(attention) for attention in attentions]
+    _last_is_full(types)
     of_type = dict(zip(types, attentions, strict=True))
     local, full = of_type.get(SLIDING, attentions[-1]), of_type.get(FULL, attentions[-1])
     mlps, head = [block(layer, "mlp") for layer in layers], top_block(spec.decoder, "head")
@@ -278,6 +284,16 @@ def _text_words(spec: ModelSpec, stem: str) -> Tree:
         **_global_words(local, full, types),
     }
     return words if stem == "gemma4_unified" else words | _extras(spec)
+
+
+def _last_is_full(types: list[str]) -> None:
+    if types[-1] == FULL:
+        return
+    fits = max((i + 1 for i, kind in enumerate(types) if kind == FULL), default=None)
+    hint = "" if fits is None else f"; n_layers={fits} would end on one"
+    raise SpecError(
+        f"transformers makes the last layer a full one, and the last of {len(types)} here has a window{hint}"
+    )
 
 
 def _global_words(local: Any, full: Any, types: list[str]) -> Tree:

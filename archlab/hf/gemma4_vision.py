@@ -7,7 +7,7 @@ from math import isqrt
 from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import BLOCKS, FOUR_NORMS
 from archlab.hf.names import Table
-from archlab.hf.reader import FLAG, MAPPING, NUMBER, WHOLE, Reader
+from archlab.hf.reader import FLAG, LAYERS, NUMBER, WHOLE, Reader
 from archlab.hf.text import ACTIVATION_WORDS, ACTIVATIONS, Tree, block, real, top_block
 from archlab.spec import Stack
 
@@ -19,8 +19,7 @@ CLIPPED = (
 
 def tower(r: Reader) -> Tree:
     """The `vision` section but for its token. No key says a size: pictures are as large as a square may be."""
-    rope = dict(r.take("rope_parameters", MAPPING, none=True) or {})
-    inner = Reader(rope, {"rope_type": "axial", "rope_theta": 100.0}, f"{r.where}rope_parameters.")
+    inner = r.below("rope_parameters", {"rope_type": "axial", "rope_theta": 100.0})
     inner.only("rope_type", "axial", "default", why="its RoPE is of two axes")
     r.only("attention_bias", False, None, why="its projections have none")
     if r.given("global_head_dim"):
@@ -39,7 +38,7 @@ def tower(r: Reader) -> Tree:
     inner.done()
     return {
         "d_model": r.take("hidden_size", WHOLE),
-        "n_layers": r.take("num_hidden_layers", WHOLE),
+        "n_layers": r.take("num_hidden_layers", LAYERS),
         "final_norm": False,
         "attention": {**heads, **normed, "mask": "bidirectional", "rope_theta": theta, "rope_axes": 2},
         "mlp": {"d_ff": r.take("intermediate_size", WHOLE), "activation": r.word("hidden_activation", ACTIVATIONS)},

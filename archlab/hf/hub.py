@@ -13,10 +13,12 @@ def fetched(model: str) -> Path:
     """The local copy of hf:ORG/NAME's config.json. Raises SpecError with one sentence where it cannot be had."""
     name = model.removeprefix(PREFIX)
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     except ModuleNotFoundError:
         raise SpecError(f"{model} needs the package huggingface_hub: pip install 'archlab[hf]'") from None
     try:
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=5)  # fails at once; the next tries for 20 s
         return Path(hf_hub_download(name, "config.json"))
     except (
         Exception

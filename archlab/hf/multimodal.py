@@ -7,7 +7,7 @@ from archlab.hf import siglip
 from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import BLOCKS, GEMMA, GEMMA2, GEMMA3, NORMS, TRAITS, outside, text, text_words
 from archlab.hf.names import Naming, Table
-from archlab.hf.reader import COUNT, FLAG, WHOLE, Reader
+from archlab.hf.reader import COUNT, FLAG, WHOLE, Reader, shown
 from archlab.hf.text import Tree
 from archlab.spec import ModelSpec
 
@@ -30,7 +30,7 @@ def _text(r: Reader, allowed: tuple[str, ...], absent: str) -> tuple[Reader, Tre
     section = r.config.get("text_config")
     model_type = section.get("model_type", allowed[0]) if isinstance(section, dict) else allowed[0]
     if model_type not in allowed:
-        raise SpecError(f"text_config.model_type={model_type!r} is not read; it must be {' or '.join(allowed)}")
+        raise SpecError(f"text_config.model_type={shown(model_type)} is not read; it must be {' or '.join(allowed)}")
     inner = r.below("text_config", DEFAULTS[absent if section is None else model_type])
     return inner, text(inner, TRAITS[model_type])
 
@@ -46,7 +46,7 @@ def read_paligemma(config: Tree) -> Tree:
     inner.ignore("num_image_tokens")
     vision = r.below("vision_config", DEFAULTS["paligemma_vision" if "vision_config" not in config else VISION])
     tower = siglip.tower(vision)
-    if r.take("projection_dim") != tree["d_model"]:
+    if r.take("projection_dim", WHOLE) != tree["d_model"]:
         raise SpecError(
             f"projection_dim={r.take('projection_dim')} must be text_config.hidden_size ({tree['d_model']})"
         )

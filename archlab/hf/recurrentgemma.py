@@ -9,7 +9,7 @@ from archlab.errors import SpecError
 from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import has_head
 from archlab.hf.names import Naming, Table
-from archlab.hf.reader import FLAG, NUMBER, WHOLE, WORDS, Reader
+from archlab.hf.reader import FLAG, LAYERS, NUMBER, WHOLE, WORDS, Reader, short
 from archlab.hf.text import (
     ACTIVATION_WORDS,
     ACTIVATIONS,
@@ -18,6 +18,7 @@ from archlab.hf.text import (
     flat_rope,
     one,
     pattern,
+    period,
     real,
     rope_words,
     said,
@@ -42,7 +43,7 @@ def read(config: Tree) -> Tree:
     tree = {
         "family": "recurrentgemma",
         "d_model": d_model,
-        "n_layers": r.take("num_hidden_layers", WHOLE),
+        "n_layers": r.take("num_hidden_layers", LAYERS),
         "vocab_size": r.take("vocab_size", WHOLE),
         "context": r.take("max_position_embeddings", WHOLE),
         "pattern": pattern(_kinds(r)),
@@ -80,7 +81,7 @@ def _kinds(r: Reader) -> list[str]:
     r.ignore("_block_types", "block_types", "layer_types", "layers_block_type")
     for name in types:
         if name not in KINDS:
-            raise SpecError(f"block_types has {name!r}; it must be of {' and '.join(KINDS)}")
+            raise SpecError(f"block_types has {short(name)}; it must be of {' and '.join(KINDS)}")
     return [KINDS[name] for name in types]
 
 
@@ -103,7 +104,6 @@ def write(spec: ModelSpec) -> Tree:
     mlp = one([block(layer, "mlp") for layer in layers], "mlp")
     rglru = one(recurrent, "recurrent")
     names = ["recurrent" if m in recurrent else "attention" for m in mixers]
-    period = next(p for p in range(1, len(names) + 1) if all(n == names[i % p] for i, n in enumerate(names)))
     rope = rope_words(attention)
     return {
         "architectures": [CLASS if head is not None else "RecurrentGemmaModel"],
@@ -122,7 +122,7 @@ def write(spec: ModelSpec) -> Tree:
         **({} if head is None else {"logits_soft_cap": real(head.softcap)}),
         "rms_norm_eps": top_block(spec.decoder, "final_norm").eps,
         "hidden_activation": ACTIVATION_WORDS[mlp.activation],
-        "block_types": names[:period],
+        "block_types": names[: period(names)],
         "attention_bias": attention.bias == "all",
         "partial_rotary_factor": attention.rope_fraction,
         "rope_parameters": {**rope, "partial_rotary_factor": attention.rope_fraction},

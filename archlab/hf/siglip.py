@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 from archlab.errors import SpecError
 from archlab.hf.names import Table
-from archlab.hf.reader import NUMBER, WHOLE, Reader
+from archlab.hf.reader import LAYERS, NUMBER, WHOLE, Reader
 from archlab.hf.text import ACTIVATION_WORDS, ACTIVATIONS, Tree, block, top_block
 from archlab.spec import Stack
 
@@ -23,7 +24,7 @@ def tower(r: Reader) -> Tree:
     heads = {"n_heads": n_heads, "n_kv_heads": n_heads, "head_dim": d_model // n_heads}
     return {
         "d_model": d_model,
-        "n_layers": r.take("num_hidden_layers", WHOLE),
+        "n_layers": r.take("num_hidden_layers", LAYERS),
         "attention": {**heads, "mask": "bidirectional", "bias": "all", "rope_theta": None},
         "mlp": {
             "d_ff": r.take("intermediate_size", WHOLE),
@@ -39,7 +40,7 @@ def tower(r: Reader) -> Tree:
 def pool(r: Reader, sizes: Tree, tokens: int) -> int:
     """Patches along the side of a square that becomes one token. Raises SpecError where they do not fit."""
     side = sizes["image_size"] // sizes["patch_size"]
-    along = int(tokens**0.5)
+    along = isqrt(tokens)
     if along * along != tokens or side % along:
         raise SpecError(f"{r.where}mm_tokens_per_image={tokens} must be a square whose side divides {side} patches")
     return side // along

@@ -12,7 +12,7 @@ from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import BLOCKS, GEMMA2, GEMMA3, outside, text, text_words
 from archlab.hf.multimodal import VISION, image_token, projector, tied
 from archlab.hf.names import Naming, Table
-from archlab.hf.reader import COUNT, Reader
+from archlab.hf.reader import COUNT, WHOLE, Reader
 from archlab.hf.text import Tree, top_block
 from archlab.spec import ModelSpec, Stack, fields_of
 
@@ -58,7 +58,7 @@ def read_t5gemma2(config: Tree) -> Tree:
     for side in (inner, decoder):
         side.only("use_bidirectional_attention", None, False, why="the encoder sees both ways, the decoder does not")
     tower = siglip.tower(vision)
-    pool = siglip.pool(outer, tower["patches"], outer.take("mm_tokens_per_image"))
+    pool = siglip.pool(outer, tower["patches"], outer.take("mm_tokens_per_image", WHOLE))
     tree["attention"]["source"] = "merged"
     tree["embedding"] = {"shared": tree["head"]["tied"], "end_of_image": _end_of_image(r, outer)}
     tree["vision"] = {**tower, "token": image_token(r), "projector": {"pool": pool, "norm": "gain"}}
@@ -72,7 +72,7 @@ def _end_of_image(r: Reader, outer: Reader) -> int:
     """The encoder's eoi token; the one at the top is a copy of it."""
     token: int = outer.take("eoi_token_id" if outer.given("eoi_token_id") else "eoi_token_index", COUNT)
     for key in ("eoi_token_index", "eoi_token_id"):
-        if r.given(key) and r.take(key) != token:
+        if r.given(key) and r.take(key, COUNT) != token:
             raise SpecError(f"{key}={r.take(key)} and {outer.where}eoi_token_index={token} differ")
     return token
 
@@ -81,6 +81,7 @@ def _finish(r: Reader, tree: Tree, encoder: Tree, decoder: Reader) -> None:
     """What both have: the file's own tie, and the encoder said by what it changes."""
     r.only("is_encoder_decoder", True, why="an encoder alone is another model")
     r.ignore("vocab_size")
+    decoder.ignore("cross_attention_hidden_size")  # the class sets it to the encoder's width
     tree["head"]["tied"] = tied(r, decoder)
     encoder["attention"]["mask"] = "bidirectional"
     tree["encoder"] = changes(encoder, tree)

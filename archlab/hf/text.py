@@ -8,7 +8,7 @@ from typing import Any
 from archlab.algebra import Number
 from archlab.blocks import Attention
 from archlab.errors import SpecError
-from archlab.hf.reader import MAPPING, NUMBER, WHOLE, WORDS, Reader, shown
+from archlab.hf.reader import MAPPING, NUMBER, WHOLE, WORD, WORDS, Reader, short, shown
 from archlab.spec import Block, Layer, ModelSpec, Stack
 
 Tree = dict[str, Any]
@@ -47,7 +47,7 @@ def layer_types(r: Reader, every: int, n_layers: int, heeds: bool = False) -> li
         types = [SLIDING if (i + 1) % every else FULL for i in range(n_layers)]
     for kind in types:
         if kind not in KINDS:
-            raise SpecError(f"{r.where}layer_types has {kind!r}; it must be of {SLIDING} and {FULL}")
+            raise SpecError(f"{r.where}layer_types has {short(kind)}; it must be of {SLIDING} and {FULL}")
     if len(types) != n_layers:
         raise SpecError(f"{r.where}layer_types has {len(types)} entries for num_hidden_layers={n_layers}")
     return types
@@ -55,15 +55,24 @@ def layer_types(r: Reader, every: int, n_layers: int, heeds: bool = False) -> li
 
 def pattern(kinds: Sequence[str]) -> list[str]:
     """The shortest period that, repeated and cut, gives the kinds: ['local*5', 'global']."""
-    n = len(kinds)
-    period = next(p for p in range(1, n + 1) if all(kinds[i] == kinds[i % p] for i in range(n)))
     entries: list[list[Any]] = []
-    for kind in kinds[:period]:
+    for kind in kinds[: period(kinds)]:
         if entries and entries[-1][0] == kind:
             entries[-1][1] += 1
         else:
             entries.append([kind, 1])
     return [kind if times == 1 else f"{kind}*{times}" for kind, times in entries]
+
+
+def period(kinds: Sequence[str]) -> int:
+    """Length of the shortest start that, repeated and cut, gives all of them, in one pass (Knuth, Morris, Pratt)."""
+    borders, border = [0], 0  # of each start: the longest proper start of it that also ends it
+    for kind in kinds[1:]:
+        while border and kind != kinds[border]:
+            border = borders[border - 1]
+        border += kind == kinds[border]
+        borders.append(border)
+    return len(kinds) - borders[-1]
 
 
 def slices(indices: Sequence[int], n_layers: int) -> str:
@@ -122,7 +131,7 @@ ROPE_DEFAULTS = {"rope_type": None, "type": None, "factor": 1.0, "partial_rotary
 def rope_of(r: Reader) -> Tree:
     """rope_theta, rope_factor and rope_fraction of one mapping of RoPE parameters."""
     r.defaults = ROPE_DEFAULTS
-    name = r.take("rope_type") or r.take("type") or "default"
+    name = r.take("rope_type", WORD, none=True) or r.take("type", WORD, none=True) or "default"
     if name not in ("default", "linear", "proportional"):
         raise SpecError(
             f"{r.where}rope_type={shown(name)} cannot be described: RoPE is default, linear or proportional here"

@@ -7,7 +7,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from archlab.errors import SpecError, nearest
-from archlab.hf.configs import export_config
+from archlab.hf.configs import export_config, save
 from archlab.hf.families import naming_of
+from archlab.hf.files import drop_folders, make_folder, path_of, reason, write_whole
 from archlab.hf.names import Move, Naming, canonical, moves
 from archlab.spec import ModelSpec
 
@@ -31,10 +31,16 @@ class StateDict:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
+            if not isinstance(name, str):
+                raise SpecError(f"{name!r} is a key of the state dict, and its keys must be names of tensors")
             if not isinstance(tensor, Tensor):
                 raise SpecError(f"{name!r} of the state dict must be a tensor, not {type(tensor).__name__}")
+            if tensor.is_meta or tensor.layout != torch.strided:
+                what = "stands on meta and has no values" if tensor.is_meta else "is sparse"
+                raise SpecError(f"{name} of the state dict {what}; it must be an ordinary tensor")
         self.tensors = tensors
         self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        self.formats = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
 
     def read(self, name: str) -> Tensor:
         """One tensor, as it is."""
@@ -46,11 +52,13 @@ class SafeTensors:
 
     def __init__(self, files: list[Path]) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.formats: dict[str, str] = {}
         self._files = [_opened(path) for path in files]
         self._home: dict[str, Any] = {}
         for file in self._files:
             for name in file.keys():  # noqa: SIM118 a handle is no mapping
-                self.shapes[name] = tuple(file.get_slice(name).get_shape())
+                part = file.get_slice(name)
+                self.shapes[name], self.formats[name] = tuple(part.get_shape()), str(part.get_dtype())
                 self._home[name] = file
 
     def read(self, name: str) -> Tensor:
@@ -75,12 +83,12 @@ def load_weights(model: nn.Module, source: Mapping[str, Tensor] | str | os.PathL
 
     `source` is a state dict, a .safetensors file, a model.safetensors.index.json, or a folder with either. Names are
     those of transformers or of the released files. Nothing is copied unless all names and shapes fit. Raises
-    ArchlabError: one sentence for tensors that are missing, unexpected or of another shape. Warns of what the model
-    goes without.
+    ArchlabError: one sentence for tensors that are missing, unexpected, of another shape or no real numbers. Warns of
+    what the model goes without.
     """
     spec = _spec_of(model)
     naming = naming_of(spec)
-    tensors = StateDict(source) if isinstance(source, Mapping) else SafeTensors(_files_of(Path(source)))
+    tensors = _tensors_of(source)
     planned = moves(spec, naming)
     places = dict(model.state_dict(keep_vars=True))
     if any(place.is_meta for place in places.values()):
@@ -93,6 +101,12 @@ def load_weights(model: nn.Module, source: Mapping[str, Tensor] | str | os.PathL
     for pattern, sentence in naming.left_out.items():
         if any(tensors.read(name).isfinite().any() for name in tensors.shapes if re.search(pattern, name)):
             warnings.warn(sentence, stacklevel=2)
+
+
+def _tensors_of(source: Any) -> StateDict | SafeTensors:
+    if isinstance(source, Mapping):
+        return StateDict(source)
+    return SafeTensors(_files_of(path_of(source, "a checkpoint")))
 
 
 def _spec_of(model: nn.Module) -> ModelSpec:
@@ -158,7 +172,16 @@ def _matched(spec: ModelSpec, naming: Naming, planned: list[Move], tensors: Stat
         if tensors.shapes[name] != wanted[theirs].shape:
             shape, place = list(tensors.shapes[name]), wanted[theirs]
             raise SpecError(f"{name} has shape {shape}, but {place.ours} of {spec.name} needs {list(place.shape)}")
+        if not _FLOATS.match(tensors.formats[name]):
+            raise SpecError(
+                f"{name} holds {tensors.formats[name].lower()}, and weights are floating-point numbers; a quantized "
+                "checkpoint must be turned into one first"
+            )
     return found
+
+
+_FLOATS = re.compile(r"(float|bfloat|F|BF)\d")
+"""Formats of real floating-point numbers, as torch and as safetensors call them."""
 
 
 def _refuse(spec: ModelSpec, what: str, names: list[str], others: list[str]) -> None:
@@ -166,7 +189,8 @@ def _refuse(spec: ModelSpec, what: str, names: list[str], others: list[str]) -> 
         return
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
     hint = nearest(names[0], others) if others else ""
-    raise SpecError(f"the checkpoint {what} {len(names):,} tensors of {spec.name}: {shown}{hint}")
+    tensors = "1 tensor" if len(names) == 1 else f"{len(names):,} tensors"
+    raise SpecError(f"the checkpoint {what} {tensors} of {spec.name}: {shown}{hint}")
 
 
 def _unused(name: str, naming: Naming) -> bool:
@@ -243,8 +267,9 @@ def export_weights(model: nn.Module, path: str | os.PathLike[str] | None = None)
     """A built model's weights under transformers' names, as its `from_pretrained` reads them; views where they can be.
 
     With a path ending in .safetensors they are written to that file; with another path to a folder, in shards of at
-    most 5 GB, with config.json beside them. Each file is written under a temporary name and then renamed. Raises
-    ArchlabError for a model that no class of transformers can be, or that has weights known only by their number.
+    most 5 GB, with config.json beside them. All files are written under temporary names and then renamed. Raises
+    ArchlabError for a path that cannot be written, and for a model that no class of transformers can be, or that has
+    weights known only by their number.
     """
     spec = _spec_of(model)
     for stack in spec.stacks:
@@ -255,35 +280,47 @@ def export_weights(model: nn.Module, path: str | os.PathLike[str] | None = None)
             )
     config = export_config(spec)
     places = dict(model.state_dict(keep_vars=True))
+    if path is not None and any(place.is_meta for place in places.values()):
+        raise SpecError(f"{spec.name} stands on meta and has no weights to write; build it on a device")
     written = [
         move for move in moves(spec, naming_of(spec)) if move.weight.tied is None and move.weight.use != "unread"
     ]
     tensors = {theirs: _theirs(group, places) for theirs, group in _grouped(written).items()}
     if path is not None:
-        _write(config, tensors, Path(path))
+        _write(config, tensors, path_of(path, "where weights go"))
     return tensors
 
 
 def _write(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
     if path.suffix == ".safetensors":
-        _save(tensors, path)
+        write_whole({path: _saver(tensors)})
         return
+    fresh = make_folder(path)
+    try:
+        files = _folder_files(config, tensors)
+        write_whole({path / name: write for name, write in files.items()})
+        for name in {WHOLE, INDEX} - set(files):  # of an earlier export in other pieces
+            (path / name).unlink(missing_ok=True)
+    except OSError as problem:
+        raise SpecError(f"{path} cannot be written: {reason(problem)}") from None
+    finally:
+        drop_folders(fresh)  # those that stay empty
+
+
+def _folder_files(config: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Callable[[Path], Any]]:
+    """Name of each file of a checkpoint's folder -> what writes it."""
     config = {**config, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
-    path.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Callable[[Path], Any]] = {}
     shards = list(_sharded(tensors))
-    (path / (INDEX if len(shards) == 1 else WHOLE)).unlink(missing_ok=True)  # of an earlier export in other pieces
-    if len(shards) == 1:
-        _save(tensors, path / WHOLE)
-    else:
-        weight_map: dict[str, str] = {}
-        for number, names in enumerate(shards, 1):
-            file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-            _save({name: tensors[name] for name in names}, path / file)
-            weight_map |= dict.fromkeys(names, file)
-        total = sum(t.nbytes for t in tensors.values())
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _replace(path / INDEX, lambda new: new.write_text(json.dumps(index, indent=1), encoding="utf-8"))
-    _replace(path / "config.json", lambda new: new.write_text(json.dumps(config, indent=1), encoding="utf-8"))
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        file = WHOLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        files[file] = _saver({name: tensors[name] for name in names})
+        weight_map |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
+        files[INDEX] = lambda new: new.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    return {**files, "config.json": lambda new: save(config, new)}
 
 
 def _sharded(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
@@ -298,23 +335,19 @@ def _sharded(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
     yield names
 
 
-def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        from safetensors.torch import save_file
-    except ModuleNotFoundError:
-        raise SpecError(f"{path} needs the package safetensors to be written: pip install 'archlab[hf]'") from None
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    _replace(path, lambda new: save_file(whole, str(new), metadata={"format": "pt"}))
+def _saver(tensors: Mapping[str, Tensor]) -> Callable[[Path], None]:
+    """What writes tensors to a safetensors file; the full disk that the library meets is an OSError too."""
 
+    def write(path: Path) -> None:
+        try:
+            from safetensors import SafetensorError
+            from safetensors.torch import save_file
+        except ModuleNotFoundError:
+            raise SpecError("weights need the package safetensors to be written: pip install 'archlab[hf]'") from None
+        try:
+            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(whole, str(path), metadata={"format": "pt"})
+        except SafetensorError as problem:
+            raise OSError(str(problem)) from None
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes under a temporary name, then renames, so that a file is whole or not there."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(new)
-        new.replace(path)
-    except OSError as problem:
-        raise SpecError(f"{path} cannot be written: {(problem.strerror or 'unknown error').lower()}") from None
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
+    return write

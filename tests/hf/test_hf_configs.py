@@ -300,6 +300,7 @@ def test_the_hub_is_asked_only_by_name(monkeypatch, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
     path = tmp_path / "config.json"
     path.write_text((FOLDER / "gemma-2-2b.json").read_text())
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url, timeout: None)
     monkeypatch.setattr(hub, "hf_hub_download", lambda name, file: str(path))
     spec = archlab.load("hf:google/gemma-2-2b")
     assert (spec.name, spec.source) == ("gemma-2-2b", "config.json of google/gemma-2-2b")

@@ -209,7 +209,7 @@ def broken(state: dict, case: str) -> dict:
 SENTENCES = {
     "missing": r"^the checkpoint lacks 12 tensors of gemma2: model\.layers\.0\.mlp\.gate_proj\.weight, .* and 9 more$",
     "unexpected": r"^the checkpoint has unexpected 5 tensors .*: model\.layers\.9\.mlp\.up_proj\.0, .* and 2 more$",
-    "misspelt": r"lacks 1 tensors .*up_proj.weight; did you mean 'model.layers.0.mlp.upp_proj.weight'\?$",
+    "misspelt": r"lacks 1 tensor of .*up_proj.weight; did you mean 'model.layers.0.mlp.upp_proj.weight'\?$",
     "transposed": r"^model\.layers\.0\.mlp\.up_proj\.weight has shape \[48, 80\], but layers\.0\.mlp\.up of gemma2 needs \[80, 48\]$",
     "reshaped": r"has shape \[3840\]",
     "twice": r"^model\.layers\.0\.mlp\.up_proj\.weight and layers\.0\.mlp\.up_proj\.weight are the same tensor",
