@@ -506,8 +506,10 @@ class Workload:
             lambda: f"prefix={self.prefix} must not exceed context={context}, which counts it too",
         )
         yield (
-            at_most(self.new_prefix, new),
-            lambda: f"new_prefix={self.new_prefix} must not exceed new={new}: it comes whole",
+            same(self.new_prefix, 0) | same(new, context),
+            lambda: (
+                f"new_prefix={self.new_prefix} needs new = context, not new={new}: a prefix comes with the first tokens"
+            ),
         )
         yield (
             at_most(self.new_images, self.images),

@@ -17,7 +17,7 @@ import pandas as pd
 
 import archlab
 from archlab.analyzers.params import weight_bytes
-from archlab.config import load_precision, load_workload
+from archlab.config import load_precision, load_serving
 from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, load_hardware
 
@@ -160,7 +160,7 @@ def _get(spec: Any, key: str) -> Any:
 
 def _rows(plan: Plan, shape: Shape) -> Iterator[dict[str, Any]]:
     for workload, hardware, precision in itertools.product(plan.workloads, plan.hardware or [None], plan.precisions):
-        given = load_workload(workload)
+        given = load_serving(workload)
         at = {
             "workload": workload, "batch": given.batch, "context": given.context,
             "hardware": hardware, "precision": precision,
@@ -170,7 +170,7 @@ def _rows(plan: Plan, shape: Shape) -> Iterator[dict[str, Any]]:
         elif hardware in plan.refuse:
             yield {**shape.known, "status": "refused", "reason": plan.refuse[hardware], **at, **_shape_columns(shape)}
         else:
-            numbers = _numbers(shape, given, hardware, precision)
+            numbers = _numbers(shape, given.work_for(shape.spec), hardware, precision)
             yield {**shape.known, "status": "ok", "reason": None, **at, **_shape_columns(shape), **numbers}
 
 
@@ -252,7 +252,7 @@ def _layers(shape: Shape) -> Iterator[dict[str, Any]]:
 def _meta(plan: Plan) -> dict[str, Any]:
     keep = ("title", "memory_bytes", "bandwidth_bytes_per_s", "peak_flops", "status", "source")
     devices = {name: load_hardware(name) for name in plan.hardware}
-    works = {name: load_workload(name) for name in plan.workloads}
+    works = {name: load_serving(name) for name in plan.workloads}
     said = {n: {"title": n, "batch": w.batch, "context": w.context, "logits": w.logits} for n, w in works.items()}
     formats = {name: load_precision(name) for name in plan.precisions}
     return {

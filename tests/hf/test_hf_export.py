@@ -121,7 +121,8 @@ REFUSED = {
     "the last layer of gemma 4": ("gemma-4-31b", {"pattern": ["global", "local*5"]}, "transformers makes the last layer a full one"),
     "a depth that ends on a local layer": ("gemma-4-26b-a4b", {"n_layers": 31}, "n_layers=30 would end on one"),
     "a width beside counted towers": (
-        "gemma-3n-e2b", {"d_model": 1024}, "a counted projector does not follow d_model: vision.counted.projector is",
+        "gemma-3n-e2b", {"d_model": 1024, "vision.counted.projector": 4460544, "audio.counted.projector": 3345408},
+        "a counted projector does not follow d_model: vision.counted.projector is",
     ),
     "another audio tower": ("gemma-4-e2b", {"audio.counted.parameters": 7}, "there audio"),
     "a picture of another size": ("gemma-3-4b", {"vision.patches.image_size": 890, "vision.patches.patch_size": 10, "vision.projector.pool": 1}, None),

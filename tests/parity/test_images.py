@@ -349,7 +349,18 @@ def test_pixels_for_a_model_without_a_tower():
 def shrunk_3n() -> ModelSpec:
     data = {k: v for k, v in archlab.load("gemma-3n-e2b").data.items() if k not in ("spans", "per_layer_embedding")}
     return resolve(
-        override(data, {"n_layers": 1, "d_model": 8, "vocab_size": 97, "vision.token": 95, "audio.token": 96})
+        override(
+            data,
+            {
+                "n_layers": 1,
+                "d_model": 8,
+                "vocab_size": 97,
+                "vision.token": 95,
+                "audio.token": 96,
+                "vision.counted.projector": 12,
+                "audio.counted.projector": 12,
+            },
+        )
     )
 
 
@@ -405,7 +416,7 @@ def test_prefixes_that_do_not_fit():
         ("gemma-3-4b", dict(new=99, prefix=9), "prefix=9 cannot be: gemma-3-4b has no layers whose mask is prefix"),
         ("paligemma-3b-224", dict(new=99, prefix=100), "prefix=100 must not exceed context=99"),
         ("paligemma-3b-224", dict(new=9, context=99, prefix=50, new_prefix=50), "new_prefix=50 needs new = context"),
-        ("paligemma-3b-224", dict(new=99, prefix=50, new_prefix=20), "new_prefix=20 must be 0 or all of prefix=50"),
+        ("paligemma-3b-224", dict(new=99, prefix=50, new_prefix=20), "new_prefix=20 must be 0 or prefix=50"),
     ],
 )  # fmt: skip
 def test_workloads_that_cannot_be(preset, work, sentence):

@@ -252,7 +252,7 @@ DATA = {
         ),
         "heads that do not divide": (
             {"cross_attention": {"n_kv_heads": 3}},
-            r"^cross_attention: n_heads \(4\) must be a multiple of n_kv_heads \(3\); 1, 2 or 4 would do$",
+            r"^cross_attention: n_heads \(4\) must be a multiple of n_kv_heads \(3\); 2 or 4 would do$",
         ),
         "a misspelt key of the encoder": (
             {"encoder": {"mpl": {"d_ff": 3}}},
