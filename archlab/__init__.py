@@ -15,23 +15,31 @@ __version__ = "0.1.0"
 
 _FACE = {
     "models": "presets", "load": "presets",
-    "Workload": "spec", "Precision": "spec", "ModelSpec": "spec",
+    "Workload": "spec", "Precision": "precision", "ModelSpec": "spec",
     "params": "analyzers.params", "flops": "analyzers.flops", "kv_cache": "analyzers.kv_cache",
+    "activations": "analyzers.activations",
+    "memory": "analyzers.memory", "fit": "analyzers.fit", "Parallel": "parallel", "Training": "analyzers.training",
     "latency": "analyzers.latency", "formula": "analyzers.formula",
     "evaluate": "sweep.evaluate", "build": "nn.build", "measure": "", "errors": "", "hf": "", "ledger": "ledger",
 }  # fmt: skip
 
 if TYPE_CHECKING:
     from archlab import errors, hf, measure
+    from archlab.analyzers.activations import activations
+    from archlab.analyzers.fit import fit
     from archlab.analyzers.flops import flops
     from archlab.analyzers.formula import formula
     from archlab.analyzers.kv_cache import kv_cache
     from archlab.analyzers.latency import latency
+    from archlab.analyzers.memory import memory
     from archlab.analyzers.params import params
+    from archlab.analyzers.training import Training
     from archlab.ledger import ledger
     from archlab.nn.build import build
+    from archlab.parallel import Parallel
     from archlab.presets import load, models
-    from archlab.spec import ModelSpec, Precision, Workload
+    from archlab.precision import Precision
+    from archlab.spec import ModelSpec, Workload
     from archlab.sweep.evaluate import evaluate
 
 

@@ -33,6 +33,7 @@ from archlab.blocks import (
     Patches,
     PerLayerEmbedding,
     PerLayerInput,
+    PositionEmbedding,
     Projector,
     RMSNorm,
 )
@@ -85,11 +86,11 @@ def resolve(data: Tree) -> ModelSpec:
             stacks[name] = _tower(name, data[name], reader["d_model"])
     image_tokens = stacks["vision"].tokens if "vision" in stacks else None
     if encoder is not None:
-        stacks["encoder"] = _stack("encoder", encoder, image_tokens=image_tokens)
+        stacks["encoder"] = _stack("encoder", encoder, image_tokens=image_tokens, context=data["context"])
     d_source = encoder["d_model"] if encoder is not None else None
     table = stacks["encoder"].before[0][1] if encoder is not None else None
     given = {"d_source": d_source, "source_table": table, "image_tokens": None if encoder else image_tokens}
-    stacks["decoder"] = _stack("decoder", data, **given)
+    stacks["decoder"] = _stack("decoder", data, **given, context=data["context"])
     spec = ModelSpec(**{**top, "pattern": expand_pattern(top["pattern"])}, **stacks, data=dict(data))
     for path, condition, sentence in rules(spec):
         if condition is False:
@@ -217,6 +218,7 @@ def _stack(name: str, tree: Tree, **given: Any) -> Stack:
     sections, norms = _sections(tree, "" if name == "decoder" else f"{name}.", given)
     before: dict[str, Block | None] = {
         "embedding": sections.make(Embedding, "embedding"),
+        "position_embedding": sections.optional(PositionEmbedding, "position_embedding"),
         "per_layer_embedding": sections.optional(PerLayerEmbedding, "per_layer_embedding"),
         "altup_split": sections.optional(AltUpSplit, "altup"),
     }

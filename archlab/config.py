@@ -1,17 +1,16 @@
-"""The small groups of conf/: workloads and precisions by name, from the user's folder or the shipped one."""
+"""The small groups of conf/: workloads by name, from the user's folder or the shipped one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from archlab import yamlfile
 from archlab.errors import SpecError, UnknownNameError, nearest
-from archlab.paths import data_dir, group_files
-from archlab.spec import ModelSpec, Precision, Workload, check_fields, choice, size, text
+from archlab.paths import group_files
+from archlab.spec import ModelSpec, Workload, check_fields, choice, size, text
 from archlab.units import tokens
 
 
@@ -66,25 +65,6 @@ def named(data: dict[str, Any], path: Path) -> dict[str, Any]:
     if data.get("name", path.stem) != path.stem:
         raise SpecError(f"{path} says name: {data['name']}, but is found as {path.stem}; make them the same")
     return data
-
-
-def load_precision(name: str | Path | Precision) -> Precision:
-    """A precision by name (bf16, fp8 ...), from a file, or as it is. Raises ArchlabError."""
-    if isinstance(name, Precision):
-        return name
-    shipped = data_dir("conf") / "precision" / f"{name}.yaml"
-    return _shipped(shipped) if shipped.is_file() else precision_from(group_file("precision", "precision", name))
-
-
-@lru_cache(maxsize=64)
-def _shipped(path: Path) -> Precision:
-    return precision_from(yamlfile.read(path))
-
-
-def precision_from(data: Mapping[str, Any]) -> Precision:
-    """A precision from its keys. Raises SpecError."""
-    check_fields(Precision, "precision", data)
-    return Precision(**data)
 
 
 def load_workload(name: str | Path | Workload, spec: ModelSpec) -> Workload:

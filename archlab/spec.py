@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from archlab.algebra import Number, ceil_div, divides, is_column, is_scalar, is_symbol, maximum, plain
 from archlab.errors import SpecError, nearest
-from archlab.rows import Op, Rows, Sizes, State, Weight
+from archlab.rows import Op, Rows, Sizes, Split, State, Weight
 
 # ---------------------------------------------------------------- fields and rules
 
@@ -132,11 +132,17 @@ class Block:
 
     part: ClassVar[str] = ""
     own_part: ClassVar[bool] = False  # counted under its own part inside a tower too
+    splits: ClassVar[Mapping[str, Split]] = {}  # letters that parallelism divides, and how
 
     @property
     def causal(self) -> bool:
         """Whether a token depends on none that comes after it."""
         return True
+
+    @property
+    def longest(self) -> Number | None:
+        """Tokens that a sequence may have at most; None where nothing ends it."""
+        return None
 
     def sizes(self) -> dict[str, Number]:
         """The letters that the shape binds."""
@@ -165,7 +171,8 @@ class Block:
     @cached_property
     def rows(self) -> Rows:
         """Weights and states by name, and the operations: read once, however many workloads follow."""
-        return Rows({w.name: w for w in self.weights()}, {s.name: s for s in self.state()}, tuple(self.ops()))
+        weights, states = {w.name: w for w in self.weights()}, {s.name: s for s in self.state()}
+        return Rows(weights, states, tuple(self.ops()), self.splits)
 
     def facts(self) -> dict[str, Any]:
         """What the block was told: its declared fields, for readers and tables."""
@@ -402,11 +409,19 @@ class ModelSpec:
                 same(work.prefix, 0),
                 lambda: f"prefix={work.prefix} cannot be: {self.name} has no layers whose mask is prefix",
             )
+        for stack in (s for s in self.stacks if s.reads != "images"):
+            for _, block in stack.before:
+                if block.longest is not None:
+                    yield self._reached("source" if stack.reads == "source" else "context", work, block.longest)
         if not self.decodes:
             yield (
                 same(work.new, work.context),
                 lambda: f"new={work.new} must equal context={work.context}: {self.name} reads whole sequences",
             )
+
+    def _reached(self, what: str, work: Workload, longest: Number) -> Rule:
+        length = getattr(work, what)
+        return at_most(length, longest), lambda: f"{what}={length} cannot be: {self.name} has {longest} positions"
 
     def _fits(self, what: str, images: Number, where: str, room: Number) -> Rule:
         needed = images * self.vision.tokens if self.vision is not None else 0
@@ -423,7 +438,7 @@ def at_most(a: Number, b: Number) -> Any:
     return True if is_symbol(a) or is_symbol(b) else a <= b
 
 
-# ---------------------------------------------------------------- workload and precision
+# ---------------------------------------------------------------- workload
 
 
 @dataclass(frozen=True)
@@ -556,22 +571,3 @@ class Workload:
 def _check_count(name: str, value: Any, least: int) -> None:
     if not (is_column(value) or is_symbol(value) or (_is_int(value) and value >= least)):
         raise SpecError(f"{name}={value!r} must be a whole number of {least} or more")
-
-
-@dataclass(frozen=True)
-class Precision:
-    """A rule from a weight to bits, the KV cache's bits, and the number format that matrix products run in."""
-
-    name: str = text("how the precision is called")
-    weights: Number = size("bits of a weight")
-    kv: Number = size("bits of an element of the KV cache")
-    compute: str = choice("number format of the matrix products", ("fp32", "tf32", "fp16", "bf16", "fp8", "int8"))
-    source: str = text("where the format is defined", "")
-
-    def bits(self, weight: Weight) -> Number:
-        """Bits of one element of a weight."""
-        return self.weights
-
-    def state_bits(self, state: State) -> Number:
-        """Bits of one element of a state."""
-        return self.kv if state.bits is None else state.bits

@@ -35,7 +35,7 @@ def best(action, times: int = 5) -> float:
 
 def main() -> None:
     device = load_hardware("h200-sxm")
-    bf16 = archlab.Precision(name="bf16", weights=16, kv=16, compute="bf16")
+    bf16 = archlab.Precision(name="bf16", weights="bf16", kv="bf16", compute="bf16")
     one = best(lambda: measures(BASE, WORK, device, bf16), 50)
     mesh = best(lambda: archlab.evaluate(BASE, WORK, device, grid=GRID))
     n = 100_000

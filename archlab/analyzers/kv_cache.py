@@ -1,17 +1,21 @@
-"""How many bytes a model remembers for a context: a global layer S tokens, a sliding one min(S, W)."""
+"""How many bytes a model remembers for a context: a global layer S tokens, a sliding one min(S, W).
+
+That is what the mathematics needs (engine="ideal"); an engine rounds, pads and shares blocks as its own file says.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from archlab.algebra import Number, octets
-from archlab.config import load_precision
-from archlab.errors import UnknownNameError, nearest
+from archlab.algebra import Number
+from archlab.engines import load_engine
+from archlab.engines.base import Engine
+from archlab.errors import SpecError
+from archlab.items import Item, by_kind
 from archlab.ledger import ledger
-from archlab.spec import ModelSpec, Precision, Workload
-
-ENGINES = ("ideal",)
-"""How the cache is laid out; ideal is what the mathematics needs."""
+from archlab.precision import Precision, cache_precision
+from archlab.spec import ModelSpec, Workload
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class KVCache:
 
     total: Number
     by_part: dict[str, Number]
+    items: tuple[Item, ...]
 
 
 def kv_cache(
@@ -27,24 +32,29 @@ def kv_cache(
     context: Number,
     batch: Number = 1,
     precision: str | Precision = "bf16",
-    engine: str = "ideal",
+    engine: str | Engine = "ideal",
     source: Number = 0,
+    **options: Any,
 ) -> KVCache:
     """Bytes of the cache once `context` tokens of `batch` sequences have gone by, each with so many `source` tokens.
 
+    precision  the format of the cache (bf16, fp8, q8_0 ...), or a precision, whose `kv` is meant
+    options    the engine's own, by its own names (`archlab engines` lists them)
     by_part: global and local keys and values, recurrent (states that do not grow), source (the encoder's keys and
     values, kept by cross-attention or merged attention). Layers that share another's K/V hold none.
+    Raises ArchlabError.
     """
-    if engine not in ENGINES:
-        raise UnknownNameError(f"unknown engine {engine!r}{nearest(engine, ENGINES)} (known: {', '.join(ENGINES)})")
-    precision = load_precision(precision)
+    engine, precision = load_engine(engine, options), cache_precision(precision)
     work = Workload(batch, context=context, source=source)  # refuses sizes that cannot be
     spec.admit(work)
-    bits: dict[str, Number] = {}
-    for entry in ledger(spec).entries:
-        for state in entry.rows.states.values():
-            if state.stored:
-                held = entry.numel(state) * state.slots(work.context, work.source) * work.batch * entry.count
-                bits[state.part] = bits.get(state.part, 0) + held * precision.state_bits(state)
-    by_part = {part: octets(n) for part, n in bits.items()}
-    return KVCache(sum(by_part.values()), by_part)
+    items = cache_items(spec, work, precision, engine)
+    parts = by_kind(items)
+    return KVCache(sum(parts.values()), parts, items)
+
+
+def cache_items(spec: ModelSpec, work: Workload, precision: Precision, engine: Engine) -> tuple[Item, ...]:
+    """The cache of a workload as an engine lays it out. Raises SpecError for options that do not go together."""
+    for condition, sentence in engine.rules(work):
+        if condition is False:
+            raise SpecError(sentence())
+    return engine.cache(ledger(spec), work, precision)

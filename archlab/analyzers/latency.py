@@ -7,15 +7,16 @@ program that runs op by op from device memory is faster, and every real one is s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archlab.algebra import Number, is_scalar, maximum, where
-from archlab.config import load_precision
 from archlab.errors import SpecError
 from archlab.hardware import Hardware, load_hardware
-from archlab.ledger import Entry, ledger
+from archlab.ledger import Entry, Ledger, ledger
+from archlab.parallel import Parallel, ranks
+from archlab.precision import Precision, load_precision
 from archlab.rows import Op
-from archlab.spec import ModelSpec, Precision, Workload
+from archlab.spec import ModelSpec, Workload
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,21 @@ class Latency:
 
 def latency(spec: ModelSpec, work: Workload, hardware: str | Hardware, precision: str | Precision = "bf16") -> Latency:
     """Lower bound on the time of one forward pass. Raises SpecError where the device has no rate for the format."""
-    if work.train:
+    return bound(ledger(spec, work), load_hardware(hardware), load_precision(precision))
+
+
+def bound(rows: Ledger, hardware: Hardware, precision: Precision) -> Latency:
+    """Lower bound on the time that one device takes for the rows that it holds. Raises SpecError."""
+    if rows.work is not None and rows.work.train:
         raise SpecError("latency is for prefill and decode; a training step has no bound here yet")
-    hardware, precision = load_hardware(hardware), load_precision(precision)
     peak, bandwidth = hardware.flops_per_s(precision.compute), hardware.bandwidth_bytes_per_s
     by_part: dict[str, Number] = {}
     compute: Number = 0
     memory: Number = 0
-    for entry in ledger(spec, work).entries:
+    for entry in rows.entries:
         for op in entry.rows.ops:
             arithmetic = op.flops(entry.sizes) * entry.count / peak
-            traffic = op_bytes(entry, op, precision) * entry.count / bandwidth
+            traffic = op_bytes(rows, entry, op, precision) * entry.count / bandwidth
             longer = maximum(arithmetic, traffic)
             compute = compute + where(arithmetic > traffic, longer, 0)
             memory = memory + where(arithmetic > traffic, 0, longer)
@@ -55,10 +60,26 @@ def latency(spec: ModelSpec, work: Workload, hardware: str | Hardware, precision
     return Latency(sum(by_part.values()), by_part, compute, memory)
 
 
-def op_bytes(entry: Entry, op: Op, precision: Precision) -> Number:
+def seconds_on(
+    spec: ModelSpec, work: Workload, hardware: Hardware, precision: Precision, parallel: Parallel
+) -> Number | None:
+    """The bound of a pass over several ranks, communication for nothing: stages one after another.
+
+    In the widest format that the device multiplies: a narrow one that it lacks is widened first (FP8 weights on an
+    A100). None where it has no rate for any.
+    """
+    able = [f for f in (precision.compute, "bf16", "fp16", "fp32") if f in hardware.peak_flops]
+    if not able:
+        return None
+    precision = replace(precision, compute=able[0])
+    return sum(bound(rank.rows, hardware, precision).seconds for rank in ranks(ledger(spec, work), parallel))
+
+
+def op_bytes(rows: Ledger, entry: Entry, op: Op, precision: Precision) -> Number:
     """Bytes of weights read and of state read and written by one run of an op."""
-    weights = sum(n * precision.bits(w) for w, n in entry.read_weights(op))
+    weights = sum(n * precision.bits(rows, entry, w) for w, n in entry.read_weights(op))
     states = sum(
-        n * precision.state_bits(s) for s, n in entry.touched_states((*op.line.states_read, *op.line.states_written))
+        n / entry.numel(s) * precision.state_bits(entry, s)
+        for s, n in entry.touched_states((*op.line.states_read, *op.line.states_written))
     )
     return (weights + states) / 8

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archlab.algebra import Number, floor_div, octets
-from archlab.ledger import Entry, Ledger, ledger
-from archlab.rows import Weight
-from archlab.spec import ModelSpec, Precision
+from archlab.ledger import ledger, own_weights, stored
+from archlab.precision import Precision
+from archlab.spec import ModelSpec
 
 PARTS = (
     "embedding", "per_layer", "attention", "cross_attention", "recurrent", "mlp", "moe", "altup", "laurel", "norm",
@@ -52,35 +51,22 @@ def params(spec: ModelSpec) -> Params:
         inside = by_stack.setdefault(entry.stack, {})
         inside[part] = inside.get(part, 0) + count
         if not entry.in_tower:
-            reached = count if weight.routed is None else floor_div(count * weight.routed[0], weight.routed[1])
+            reached = count
+            if weight.routed is not None:
+                chosen, experts = (entry.sizes[letter] for letter in weight.routed)
+                reached = floor_div(count * chosen, experts)
             active = active + reached
             effective = effective + (0 if weight.on_host else count)
     ordered = {p: by_part[p] for p in sorted(by_part, key=_reading_order)}
     total = sum(ordered.values())
-    beside = sum(entry.numel(w) * entry.count for entry, w in _all_weights(rows) if not _counts(w))
+    beside = sum(entry.numel(w) * entry.count for entry, w in own_weights(rows) if not w.is_parameter)
     return Params(total, ordered, by_role, by_stack, active, effective, total + beside)
 
 
 def weight_bytes(spec: ModelSpec, precision: Precision) -> Number:
     """Bytes of all stored weights at a precision."""
-    return octets(sum(count * precision.bits(weight) for _, weight, count in stored(ledger(spec))))
-
-
-def stored(rows: Ledger) -> list[tuple[Entry, Weight, Number]]:
-    """(entry, weight, elements over all layers) of each parameter that has storage of its own."""
-    return [(entry, w, entry.numel(w) * entry.count) for entry, w in _all_weights(rows) if _counts(w)]
-
-
-def _all_weights(rows: Ledger) -> Iterator[tuple[Entry, Weight]]:
-    for entry in rows.entries:
-        for weight in entry.rows.weights.values():
-            if weight.tied is None:
-                yield entry, weight
-
-
-def _counts(weight: Weight) -> bool:
-    """Whether it is a parameter: buffers and weights that nothing reads are not."""
-    return weight.trainable and weight.use != "unread"
+    rows = ledger(spec)
+    return octets(sum(precision.weight_bits(rows, entry, weight) for entry, weight, _ in stored(rows)))
 
 
 def _reading_order(part: str) -> int:

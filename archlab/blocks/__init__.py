@@ -10,6 +10,7 @@ from archlab.blocks.mlp import MLP
 from archlab.blocks.moe import MoE
 from archlab.blocks.norm import LayerNorm, NormSection, RMSNorm
 from archlab.blocks.per_layer_embedding import PerLayerEmbedding, PerLayerInput
+from archlab.blocks.position_embedding import PositionEmbedding
 from archlab.blocks.rglru import RGLRU
 from archlab.blocks.vision import Counted, CountedProjector, Patches, Projector
 
@@ -31,6 +32,7 @@ SECTIONS = {
     "norm": NormSection,
     "embedding": Embedding,
     "head": Head,
+    "position_embedding": PositionEmbedding,
     "per_layer_embedding": PerLayerEmbedding,
     "altup": AltUp,
 }
@@ -46,7 +48,7 @@ TOWER_SECTIONS = {
 }
 """The sections of a tower: `vision` or `audio`."""
 
-OPTIONAL = ("cross_attention", "moe", "laurel", "layer_scalar", "per_layer_embedding", "altup")
+OPTIONAL = ("cross_attention", "moe", "laurel", "layer_scalar", "position_embedding", "per_layer_embedding", "altup")
 """Sections that put a block where there is none without them; null takes one away again."""
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Patches",
     "PerLayerEmbedding",
     "PerLayerInput",
+    "PositionEmbedding",
     "Projector",
     "RMSNorm",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
-from archlab.rows import Op, Weight, matmul, vector
+from archlab.rows import Op, Weight, divided, matmul, norm, vector
 from archlab.spec import Block, Rule, flag, size
 
 
@@ -46,16 +46,16 @@ class AltUp(Block):
 
     def ops(self) -> Iterator[Op]:
         yield from self._coefficients("predict ONM -> c BTON")
-        yield matmul("p NBTD, c BTON -> q OBTD")
+        yield matmul("p NBTD, c BTON -> q OBTD", holds="own(p) own", saves="own(p)")
         yield vector("q OBTD, p OBTD -> q OBTD")
         yield from self._coefficients("correct OM -> d BTO")
         if self.scaled:
-            yield vector("x BTD, w.correct_scale D -> x BTD")  # what the per-layer gate reads
-        yield vector("q OBTD, x BTD, d BTO -> q OBTD", per=2)
+            yield vector("x BTD, w.correct_scale D -> x BTD", saves="x")  # what the per-layer gate reads
+        yield vector("q OBTD, x BTD, d BTO -> q OBTD", per=2, holds="own own own(x)", saves="own(x) d")
 
     def _coefficients(self, weight: str) -> Iterator[Op]:
         """From the modalities of the active stream."""
-        yield vector("x BTD, w.router_norm D -> z BTD", per=5)
+        yield norm("x BTD, w.router_norm D -> z BTD", per=5)
         yield matmul("z BTD, w.router MD -> m BTM")
         yield vector("m BTM -> m BTM")
         yield matmul(f"m BTM, w.{weight}")
@@ -72,6 +72,8 @@ class AltUp(Block):
 class AltUpSplit(AltUp):
     """Before the layers: the embedding projected to each further stream."""
 
+    splits = divided(I="even d_model")
+
     def weights(self) -> Iterator[Weight]:
         yield Weight("project", "ZID", role="project")
 
@@ -80,12 +82,14 @@ class AltUpSplit(AltUp):
 
     def ops(self) -> Iterator[Op]:
         yield matmul("x BTD, w.project ZID -> p ZBTI")
-        yield vector("x BTD, p ZBTI -> p ZBTI", per=4)
+        yield vector("x BTD, p ZBTI -> p ZBTI", per=4, holds="own own", saves="x p own", lasts=True)
 
 
 @dataclass(frozen=True)
 class AltUpMerge(AltUp):
     """After the layers: the further streams projected back, and the mean of all. On the rows that get logits."""
+
+    splits = divided(I="even d_model")
 
     def weights(self) -> Iterator[Weight]:
         yield Weight("project", "ZID", role="project")
@@ -94,5 +98,5 @@ class AltUpMerge(AltUp):
         yield from ()
 
     def ops(self) -> Iterator[Op]:
-        yield matmul("p ZBRD, w.project ZID -> p ZBRI")
-        yield vector("x BRD, p ZBRI -> p ZBRI", per=5)
+        yield matmul("p ZBRD, w.project ZID -> p ZBRI", saves="own(p)")
+        yield vector("x BRD, p ZBRI -> p ZBRI", per=5, holds="own own", saves="x p own")

@@ -3,7 +3,7 @@
 head_dim is free of d_model. Query head h reads key/value head h // (n_heads / n_kv_heads). Scores are scaled by
 query_scale ** -0.5, soft-capped where the model caps them, masked, and go through a softmax in fp32.
 Keys are cached after QK-norm and RoPE, values after their norm. Gemma, Gemma 2, 3, 3n and 4, RecurrentGemma,
-T5Gemma 2 and SigLIP; every statement checked against transformers 5.23.0.
+T5Gemma 2, SigLIP, Llama 3.1 and GPT-2; every statement checked against transformers 5.23.0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 
 from archlab.algebra import Number, divides, floor_div, minimum
 from archlab.blocks.masks import causal_pairs, image_pairs, keys_seen, prefix_pairs, two_sided_pairs
-from archlab.rows import Op, State, Weight, append, matmul, vector
+from archlab.rows import Op, State, Weight, append, divided, matmul, norm, vector
 from archlab.spec import Block, Frame, Rule, Workload, choice, flag, multiple_of, real, size
 
 
@@ -23,6 +23,7 @@ class Attention(Block):
     """Sizes and options of one kind of attention layer. The fields without an explanation come from the stack."""
 
     part = "attention"
+    splits = divided(N="even n_heads", K="heads n_kv_heads", G="quotient NK")
 
     d_model: Number = field(kw_only=True)
     norm_eps: float = field(kw_only=True, default=1e-6)
@@ -55,6 +56,12 @@ class Attention(Block):
                          ("none", "merged"), "none")  # fmt: skip
     rope_theta: float | None = real("base of the rotary frequencies; null for no RoPE", 10000.0, none=True)
     rope_factor: float = real("linear position interpolation: frequencies are divided by it", 1.0)
+    rope_original: Number | None = size(
+        "tokens in which turns are counted: rope_factor then divides only frequencies of few turns (Llama 3.1); null "
+        "for all", None, none=True,
+    )  # fmt: skip
+    rope_slow: float = real("with rope_original: frequencies of fewer turns than this are divided whole", 1.0)
+    rope_fast: float = real("with rope_original: those of more turns stay; between the two, in proportion", 4.0)
     rope_fraction: float = real("share of head_dim that RoPE turns", 1.0)
     rope_spread: str = choice(
         "turned: RoPE as if the head ended with the turned share; head: the whole head's frequencies, the slower still",
@@ -120,27 +127,39 @@ class Attention(Block):
         if self.bias == "all":
             yield vector("q BTNH, w.q_bias NH -> q BTNH")
         if self.qk_norm:
-            yield vector("q BTNH, w.q_norm H -> q BTNH", per=4)
+            yield norm("q BTNH, w.q_norm H -> q BTNH")
         if self.rope_theta is not None:
-            yield vector("q BTNH -> q BTNH", per=3)  # RoPE: two products and a sum an element
+            yield _rope("q BTNH")
         if self.kv == "own":
             yield from self._keys_and_values()
         if self.source == "merged":
             yield from self._source_keys_and_values()
         place = "cache." if self.causal else ""
-        yield matmul(f"q BTKGH, {place}k BUKH -> ~s BKG(TU)")
+        joined = " own[BEKH] own[BEKH] own[BUKH] own[BUKH]" if self.source == "merged" else ""  # source and tokens
+        yield matmul(f"q BTKGH, {place}k BUKH -> ~s BKG(TU)", holds=f"own own(q) repeat(k){joined}")
         if self.source == "merged":
             yield matmul("q BTKGH, cache.source_k BEKH -> ~r BKG(TE)")
         for name, pair in (("s", "TU"), ("r", "TE")) if self.source == "merged" else (("s", "TU"),):
             if self.softcap is not None:
-                yield vector(f"~{name} BKG({pair}) -> ~{name} BKG({pair})", per=3)
-            yield vector(f"~{name} BKG({pair}) -> ~{name} BKG({pair})", per=5)  # scale, max, subtract, exp, divide
-        yield matmul(f"~s BKG(TU), {place}v BUKH -> a BTKGH")
+                yield vector(f"~{name} BKG({pair}) -> ~{name} BKG({pair})", per=3, holds="own own", saves="own")
+            yield self._softmax(name, pair)
+        yield matmul(f"~ps BKG(TU), {place}v BUKH -> a BTKGH", holds="own own(ps) repeat(v)")
         if self.source == "merged":
-            yield matmul("~r BKG(TE), cache.source_v BEKH -> a BTKGH")
-        yield matmul("a BTNH, w.o DNH -> y BTD")
+            yield matmul("~pr BKG(TE), cache.source_v BEKH -> a BTKGH")
+        yield matmul("a BTNH, w.o DNH -> y BTD", holds="own own(a)")
         if self.bias != "none":
             yield vector("y BTD, w.o_bias D -> y BTD")
+
+    def _softmax(self, name: str, pair: str) -> Op:
+        """Scale, max, subtract, exp, divide. The mask turned round, queries and their copy by head stand beside."""
+        beside = " wide[BKG(TE)] fp32[BKG(TE)]" if self.source == "merged" and name == "s" else ""  # one softmax
+        return vector(
+            f"~{name} BKG({pair}) -> ~p{name} BKG({pair})",
+            per=5,
+            holds=f"wide({name}) fp32 byte[({pair})] own[BTNH] own[BTNH]{beside}",
+            saves=f"wide(p{name}) byte[({pair})]",
+            shares=f"byte[({pair})]",
+        )
 
     def _keys_and_values(self) -> Iterator[Op]:
         yield matmul("x BTD, w.k KHD -> k BTKH")
@@ -152,11 +171,11 @@ class Attention(Block):
             yield vector("k BTKH, w.k_bias KH -> k BTKH")
             yield vector("v BTKH, w.v_bias KH -> v BTKH")
         if self.qk_norm:
-            yield vector("k BTKH, w.k_norm H -> k BTKH", per=4)
+            yield norm("k BTKH, w.k_norm H -> k BTKH")
         if self.v_norm:
-            yield vector("v BTKH -> v BTKH", per=3)
+            yield vector("v BTKH -> v BTKH", per=3, holds="wide(v) fp32", saves="wide(v)")
         if self.rope_theta is not None:
-            yield vector("k BTKH -> k BTKH", per=3)
+            yield _rope("k BTKH")
         if self.causal:
             yield append("k BTKH -> cache.k BAKH")
             yield append("v BTKH -> cache.v BAKH")
@@ -166,7 +185,7 @@ class Attention(Block):
         yield matmul("e BQD, w.k KHD -> l BQKH")
         yield matmul("e BQD, w.v KHD -> m BQKH")
         if self.qk_norm:
-            yield vector("l BQKH, w.k_norm H -> l BQKH", per=4)
+            yield norm("l BQKH, w.k_norm H -> l BQKH")
         yield append("l BQKH -> cache.source_k BQKH")
         yield append("m BQKH -> cache.source_v BQKH")
 
@@ -184,6 +203,14 @@ class Attention(Block):
         yield (
             (self.rope_fraction > 0) & (self.rope_fraction <= 1),
             lambda: f"rope_fraction ({self.rope_fraction}) is a share of head_dim, above 0 and at most 1",
+        )
+        yield (
+            self.rope_slow < self.rope_fast,
+            lambda: f"rope_slow ({self.rope_slow}) must be below rope_fast ({self.rope_fast}), both in turns",
+        )
+        yield (
+            (self.rope_original is not None) | ((self.rope_slow == 1.0) & (self.rope_fast == 4.0)),
+            lambda: "rope_slow and rope_fast need rope_original, the tokens in which turns are counted",
         )
         if self.source == "merged" and self.d_source is not None:
             yield (
@@ -239,7 +266,15 @@ class Attention(Block):
         if self.rope_theta is not None and self.rope_axes == 2:
             yield "2-D RoPE", "the column of a patch turns the first half of a head, its row the second"
         if self.rope_theta is not None and self.rope_factor != 1:
-            yield "interpolated RoPE", f"positions are divided by {self.rope_factor:g}"
+            yield "interpolated RoPE", self._interpolation()
+
+    def _interpolation(self) -> str:
+        if self.rope_original is None:
+            return f"positions are divided by {self.rope_factor:g}"
+        return (
+            f"frequencies are divided by {self.rope_factor:g} where they turn under {self.rope_slow:g}x in "
+            f"{self.rope_original:,} tokens, kept where over {self.rope_fast:g}x"
+        )
 
     @property
     def looks_ahead(self) -> Number | None:
@@ -250,3 +285,8 @@ class Attention(Block):
     def scale(self) -> Number:
         """What scores are multiplied by."""
         return (self.head_dim if self.query_scale is None else self.query_scale) ** -0.5
+
+
+def _rope(turned: str) -> Op:
+    """RoPE: two products and a sum an element, of half a head each; cosines and sines are made once a pass."""
+    return vector(f"{turned} -> {turned}", per=3, holds="own own", shares="own[TH]")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number, floor_div
-from archlab.rows import Op, State, Weight, append, matmul, vector
+from archlab.rows import Op, State, Weight, append, divided, matmul, vector
 from archlab.spec import Block, Frame, Rule, Workload, multiple_of, real, size
 
 
@@ -19,6 +19,7 @@ class CrossAttention(Block):
     """Sizes of the cross-attention. `d_model` comes from the stack, `d_source` from the encoder's."""
 
     part = "cross_attention"
+    splits = divided(N="even n_heads", K="heads n_kv_heads", G="quotient NK")
 
     d_model: Number = field(kw_only=True)
     d_source: Number = field(kw_only=True, default=None)
@@ -54,12 +55,12 @@ class CrossAttention(Block):
         yield matmul("e BQI, w.v KHI -> v BQKH")
         yield append("k BQKH -> cache.k BQKH")
         yield append("v BQKH -> cache.v BQKH")
-        yield matmul("q BTKGH, cache.k BEKH -> ~s BKGTE")
+        yield matmul("q BTKGH, cache.k BEKH -> ~s BKGTE", holds="own own(q) repeat(k)")
         if self.softcap is not None:
-            yield vector("~s BKGTE -> ~s BKGTE", per=3)
-        yield vector("~s BKGTE -> ~p BKGTE", per=5)
-        yield matmul("~p BKGTE, cache.v BEKH -> a BTKGH")
-        yield matmul("a BTNH, w.o DNH -> y BTD")
+            yield vector("~s BKGTE -> ~s BKGTE", per=3, holds="own own", saves="own")
+        yield vector("~s BKGTE -> ~p BKGTE", per=5, holds="wide(s) fp32 byte[TE]", saves="wide(p) byte[TE]")
+        yield matmul("~p BKGTE, cache.v BEKH -> a BTKGH", holds="own own(p) repeat(v)")
+        yield matmul("a BTNH, w.o DNH -> y BTD", holds="own own(a)")
 
     def rules(self) -> Iterator[Rule]:
         yield multiple_of("n_heads", self.n_heads, "n_kv_heads", self.n_kv_heads)

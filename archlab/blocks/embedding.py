@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
-from archlab.rows import Op, Weight, lookup, matmul, vector
+from archlab.rows import Op, Weight, divided, lookup, matmul, vector
 from archlab.spec import Block, Rule, choice, flag, real, size
 
 TABLE = "embedding.table"
@@ -21,6 +21,7 @@ class Embedding(Block):
     """Token ids to the residual stream. `source_table` is the encoder's embedding, where there is one."""
 
     part = "embedding"
+    splits = divided(V="padded vocab_size")
 
     d_model: Number = field(kw_only=True)
     vocab_size: Number = field(kw_only=True)
@@ -79,6 +80,7 @@ class Head(Block):
     """The residual stream to logits, on R rows of each sequence: all new tokens, or the last."""
 
     part = "head"
+    splits = divided(V="padded vocab_size")
 
     d_model: Number = field(kw_only=True)
     vocab_size: Number = field(kw_only=True)
@@ -97,4 +99,4 @@ class Head(Block):
     def ops(self) -> Iterator[Op]:
         yield matmul("x BRD, w.table VD -> logits BRV")
         if self.softcap is not None:
-            yield vector("logits BRV -> logits BRV", per=3)
+            yield vector("logits BRV -> logits BRV", per=3, holds="own own", saves="own")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
-from archlab.rows import Op, Weight, matmul, vector
+from archlab.rows import Op, Weight, divided, matmul, norm
 from archlab.spec import Block, size
 
 
@@ -19,6 +19,7 @@ class Laurel(Block):
     """Sizes of the branch. The fields without an explanation come from the stack."""
 
     part = "laurel"
+    splits = divided(J="even rank")
 
     d_model: Number = field(kw_only=True)
     norm_eps: float = field(kw_only=True, default=1e-6)
@@ -36,7 +37,7 @@ class Laurel(Block):
     def ops(self) -> Iterator[Op]:
         yield matmul("x BTD, w.left JD -> z BTJ")
         yield matmul("z BTJ, w.right DJ -> y BTD")
-        yield vector("x BTD, y BTD, w.norm D -> y BTD", per=5)
+        yield norm("x BTD, y BTD, w.norm D -> y BTD", per=5, of="y")
 
     def special(self) -> Iterator[tuple[str, str]]:
         yield "LAuReL", f"a branch of rank {self.rank} beside the attention"

@@ -1,4 +1,5 @@
-"""Feed-forward: down(act(gate(x)) * up(x)) (GeGLU with the tanh GELU in every Gemma), or down(act(up(x))) (SigLIP).
+"""Feed-forward: down(act(gate(x)) * up(x)) (GeGLU with the tanh GELU in every Gemma), or down(act(up(x))) (SigLIP,
+GPT-2).
 
 d_ff is the width of one branch: the Gemma 1 and 2 report tables print gate and up together, twice this number.
 """
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
-from archlab.rows import Op, Weight, matmul, vector
+from archlab.rows import Op, Weight, divided, matmul, vector
 from archlab.spec import Block, Rule, choice, flag, real, size
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "silu", "relu")
@@ -20,6 +21,7 @@ class MLP(Block):
     """Sizes of the feed-forward. `d_model` comes from the stack."""
 
     part = "mlp"
+    splits = divided(F="even d_ff")
 
     d_model: Number = field(kw_only=True)
     d_ff: Number = size("width of one branch (gate, up); report tables of Gemma 1 and 2 print their sum")
@@ -48,14 +50,16 @@ class MLP(Block):
         if self.gated:
             yield matmul("x BTD, w.gate FD -> g BTF")
             if self.sparsity is not None:
-                yield vector("g BTF -> g BTF", per=7)  # mean, deviation, two subtractions, maximum
+                # mean, deviation, two subtractions, maximum
+                yield vector("g BTF -> g BTF", per=7, holds="own own", saves="g")
         yield matmul("x BTD, w.up FD -> u BTF")
         for name, made in (("gate", "g"), ("up", "u")) if self.bias and self.gated else (("up", "u"),) * self.bias:
             yield vector(f"{made} BTF, w.{name}_bias F -> {made} BTF")
         if self.gated:
-            yield vector("g BTF, u BTF -> h BTF", per=9)  # tanh GELU is 8 operations, the gate one
+            # tanh GELU is 8 operations, the gate one
+            yield vector("g BTF, u BTF -> h BTF", per=9, holds="own own", saves="g own u")
         else:
-            yield vector("u BTF -> h BTF", per=8)
+            yield vector("u BTF -> h BTF", per=8, saves="u")
         yield matmul("h BTF, w.down DF -> y BTD")
         if self.bias:
             yield vector("y BTD, w.down_bias D -> y BTD")
@@ -71,5 +75,7 @@ class MLP(Block):
                 "activation sparsity",
                 f"all but the largest {1 - self.sparsity:.0%} of the MLP's gate are set to zero",
             )
+        if not self.gated:
+            yield "plain MLP", "down(act(up(x))): there is no gate"
         if self.d_ff_factor != 1:
             yield "wider MLP", f"an MLP {self.d_ff_factor} times as wide, d_ff {self.d_ff * self.d_ff_factor:,}"

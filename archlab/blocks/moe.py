@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from archlab.algebra import Number
 from archlab.blocks.mlp import ACTIVATIONS
-from archlab.rows import Op, Weight, lookup, matmul, vector
+from archlab.rows import Op, Weight, divided, lookup, matmul, norm, vector
 from archlab.spec import Block, Rule, choice, size
 
 
@@ -21,6 +21,7 @@ class MoE(Block):
     """Sizes of the mixture. The fields without an explanation come from the stack."""
 
     part = "moe"
+    splits = divided(Z="experts experts", F="width d_ff", Y="chosen top_k")
 
     d_model: Number = field(kw_only=True)
     norm_eps: float = field(kw_only=True, default=1e-6)
@@ -31,30 +32,30 @@ class MoE(Block):
     activation: str = choice("what an expert's gate goes through", ACTIVATIONS, "gelu_tanh")
 
     def sizes(self) -> dict[str, Number]:
-        return {"D": self.d_model, "F": self.d_ff, "X": self.experts, "Y": self.top_k}
+        return {"D": self.d_model, "F": self.d_ff, "X": self.experts, "Y": self.top_k, "Z": self.experts}
 
     def weights(self) -> Iterator[Weight]:
-        routed = (self.top_k, self.experts)
+        routed = ("Y", "Z")  # Z: the experts that are stored here; the router scores all X of them
         yield Weight("norm", "D", role="norm", part="norm", use="vector")
         yield Weight("router", "XD", role="router")
         yield Weight("router_scale", "D", role="router", use="vector")
         yield Weight("expert_scale", "X", role="router", use="vector")
-        yield Weight("gate", "XFD", role="gate", routed=routed)
-        yield Weight("up", "XFD", role="up", routed=routed)
-        yield Weight("down", "XDF", role="down", routed=routed)
+        yield Weight("gate", "ZFD", role="gate", routed=routed)
+        yield Weight("up", "ZFD", role="up", routed=routed)
+        yield Weight("down", "ZDF", role="down", routed=routed)
 
     def ops(self) -> Iterator[Op]:
-        yield vector("x BTD, w.router_scale D -> z BTD", per=5)
+        yield vector("x BTD, w.router_scale D -> z BTD", per=5, holds="wide(x) fp32", saves="wide(x) own")
         yield matmul("z BTD, w.router XD -> r BTX")
         yield vector("r BTX -> r BTX", per=4)
         yield lookup("r BTX, w.expert_scale X -> s BTY")
         yield vector("s BTY -> s BTY", per=3)
-        yield vector("x BTD, w.norm D -> x BTD", per=4)
-        yield matmul("x BTD, w.gate YFD -> g BTYF")
+        yield norm("x BTD, w.norm D -> x BTD")
+        yield matmul("x BTD, w.gate YFD -> g BTYF", holds="own own[BTYD]", saves="own[BTYD]")
         yield matmul("x BTD, w.up YFD -> u BTYF")
-        yield vector("g BTYF, u BTYF -> h BTYF", per=9)
+        yield vector("g BTYF, u BTYF -> h BTYF", per=9, holds="own own", saves="g own u")
         yield matmul("h BTYF, w.down YDF -> y BTYD")
-        yield vector("y BTYD, s BTY -> z BTD", per=2)
+        yield vector("y BTYD, s BTY -> z BTD", per=2, holds="fp32 fp32(y)", saves="y s")
 
     def rules(self) -> Iterator[Rule]:
         yield (

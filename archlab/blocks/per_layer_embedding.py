@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
-from archlab.rows import Op, Weight, lookup, matmul, vector
+from archlab.rows import Op, Weight, divided, lookup, matmul, norm, vector
 from archlab.spec import Block, flag, size
 
 
@@ -20,6 +20,7 @@ class PerLayerEmbedding(Block):
     """The table, and the projection of the embedding. The fields without an explanation come from the stack."""
 
     part = "per_layer"
+    splits = divided(Z="padded table_rows", O="even width")
 
     d_model: Number = field(kw_only=True)
     n_layers: Number = field(kw_only=True)
@@ -30,20 +31,20 @@ class PerLayerEmbedding(Block):
     on_host: bool = flag("the table may live in the host's memory: a row a token is read of it", True)
 
     def sizes(self) -> dict[str, Number]:
-        return {"D": self.d_model, "L": self.n_layers, "P": self.width, "Z": self.table_rows}
+        return {"D": self.d_model, "L": self.n_layers, "P": self.width, "O": self.width, "Z": self.table_rows}
 
     def weights(self) -> Iterator[Weight]:
         if self.table_rows is not None:
             yield Weight("table", "ZLP", role="table", use="lookup", on_host=self.on_host)
-        yield Weight("project", "LPD", role="project")
+        yield Weight("project", "LOD", role="project")
         yield Weight("norm", "P", role="norm", use="vector")
 
     def ops(self) -> Iterator[Op]:
-        yield matmul("x BTD, w.project LPD -> p BTLP")
-        yield vector("p BTLP, w.norm P -> p BTLP", per=5)
+        yield matmul("x BTD, w.project LOD -> p BTLO")
+        yield norm("p BTLP, w.norm P -> p BTLP", per=5, lasts=self.table_rows is None)
         if self.table_rows is not None:
             yield lookup("ids BT, w.table ZLP -> t BTLP")
-            yield vector("t BTLP, p BTLP -> p BTLP", per=3)
+            yield vector("t BTLP, p BTLP -> p BTLP", per=3, holds="own own", lasts=True)
 
     def special(self) -> Iterator[tuple[str, str]]:
         where = ", which may stay in the host's memory" if self.on_host else ""
@@ -55,6 +56,8 @@ class PerLayerEmbedding(Block):
 class PerLayerInput(PerLayerEmbedding):
     """What a layer does with its slice."""
 
+    splits = divided()
+
     def weights(self) -> Iterator[Weight]:
         yield Weight("gate", "PD", role="gate")
         yield Weight("project", "DP", role="project")
@@ -62,9 +65,9 @@ class PerLayerInput(PerLayerEmbedding):
 
     def ops(self) -> Iterator[Op]:
         yield matmul("x BTD, w.gate PD -> g BTP")
-        yield vector("g BTP, p BTP -> g BTP", per=9)
+        yield vector("g BTP, p BTP -> g BTP", per=9, holds="own own", saves="g own")
         yield matmul("g BTP, w.project DP -> y BTD")
-        yield vector("y BTD, w.norm D -> y BTD", per=4)
+        yield norm("y BTD, w.norm D -> y BTD")
 
     def special(self) -> Iterator[tuple[str, str]]:
         yield from ()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number, floor_div
-from archlab.rows import Op, State, Weight, append, matmul, vector
+from archlab.rows import Op, State, Weight, append, divided, matmul, vector
 from archlab.spec import Block, Rule, multiple_of, size
 
 
@@ -22,6 +22,7 @@ class RGLRU(Block):
     """Sizes of the recurrent block. `d_model` comes from the stack."""
 
     part = "recurrent"
+    splits = divided(L="even width", N="even n_heads")
 
     d_model: Number = field(kw_only=True)
     width: Number = size("width of the recurrence (lru_width)")
@@ -48,7 +49,7 @@ class RGLRU(Block):
 
     def ops(self) -> Iterator[Op]:
         yield matmul("x BTD, w.y LD -> y BTL")
-        yield vector("y BTL, w.y_bias L -> y BTL", per=9)
+        yield vector("y BTL, w.y_bias L -> y BTL", per=9, holds="own own", saves="own")
         yield matmul("x BTD, w.x LD -> u BTL")
         yield vector("u BTL, w.x_bias L -> u BTL")
         yield vector("cache.taps BPL -> p BPL", per=0)
@@ -57,11 +58,12 @@ class RGLRU(Block):
         yield vector("u BTL, w.conv_bias L -> u BTL")
         for gate in ("input", "decay"):
             yield matmul(f"u BTNH, w.{gate}_gate NHI -> g BTNI")
-            yield vector(f"g BTNI, w.{gate}_gate_bias NI -> g BTNI", per=5)
-        yield vector("g BTL, w.decay L -> a BTL", per=4)
-        yield vector("u BTL, a BTL, cache.h BL -> h BTL, s BL", per=7)
+            yield vector(f"g BTNI, w.{gate}_gate_bias NI -> g BTNI", per=5, holds="own fp32", saves="fp32", wide=True)
+        yield vector("g BTL, w.decay L -> a BTL", per=4, holds="fp32 fp32", saves="fp32 fp32 fp32 fp32 fp32", wide=True)
+        wide = "fp32 fp32 fp32 fp32 fp32 fp32"  # the scan's products, half as long at each of its levels
+        yield vector("u BTL, a BTL, cache.h BL -> h BTL, s BL", per=7, holds=wide, saves=wide)
         yield append("s BL -> cache.h BL")
-        yield vector("h BTL, y BTL -> h BTL")
+        yield vector("h BTL, y BTL -> h BTL", saves="h y")
         yield matmul("h BTL, w.out DL -> z BTD")
         yield vector("z BTD, w.out_bias D -> z BTD")
 

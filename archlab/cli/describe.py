@@ -13,7 +13,7 @@ from archlab.analyzers.params import Params, params, weight_bytes
 from archlab.analyzers.special import short, special
 from archlab.assemble import resolve
 from archlab.cli.screen import bold, dim, table
-from archlab.config import load_precision
+from archlab.precision import load_precision
 from archlab.schema import flat, override
 from archlab.spec import ModelSpec, Stack, Workload
 from archlab.units import GIB, show_bytes, show_count, show_tokens
@@ -50,7 +50,7 @@ def facts(spec: ModelSpec, changed: Mapping[str, Any] | None = None) -> dict[str
         "n_layers": spec.n_layers,
         "towers": [_tower(stack, counted) for stack in spec.stacks if stack.reads == "images"],
         "special": [asdict(item) for item in special(spec)],
-        "at_context": [_at(spec, context) for context in sorted({*CONTEXTS, spec.context})],
+        "at_context": [_at(spec, context) for context in sorted({*CONTEXTS, spec.context}) if _takes(spec, context)],
     }
 
 
@@ -77,6 +77,11 @@ def _tower(stack: Stack, counted: Params) -> dict[str, Any]:
     }
     layers = None if stack.counted else stack.layers[0].count
     return told | {"tokens": stack.tokens, "n_layers": layers, **said}
+
+
+def _takes(spec: ModelSpec, context: int) -> bool:
+    """Whether the model can be given so many tokens; a table of positions ends."""
+    return all(condition is not False for condition, _ in spec.work_rules(Workload(context=context)))
 
 
 def _at(spec: ModelSpec, context: int) -> dict[str, Any]:
@@ -252,14 +257,14 @@ def comparison(specs: list[ModelSpec]) -> str:
     rows, apart = [], []
     for spec in specs:
         found = facts(spec)
-        near, far = (_at(spec, context) for context in (CONTEXTS[0], CONTEXTS[-1]))
+        near, far = (_at(spec, context) if _takes(spec, context) else None for context in (CONTEXTS[0], CONTEXTS[-1]))
         heads = next(layer for layer in found["layers"] if "n_heads" in layer and "n_kv_heads" in layer)
         window = next((str(layer["window"]) for layer in found["layers"] if layer["window"]), "-")
         rows.append([
             spec.name, show_count(found["params"]), f"{found['weights_bytes_bf16'] / GIB:.2f}", str(spec.n_layers),
             window, f"{heads['n_heads']}/{heads['n_kv_heads']}x{heads['head_dim']}",
-            f"{near['kv_cache_bytes_bf16'] / GIB:.2f}", f"{far['kv_cache_bytes_bf16'] / GIB:.2f}",
-            f"{near['flops_per_token'] / 1e9:.1f}",
+            *(f"{at['kv_cache_bytes_bf16'] / GIB:.2f}" if at else "-" for at in (near, far)),
+            f"{near['flops_per_token'] / 1e9:.1f}" if near else "-",
         ])  # fmt: skip
         words = [*_heads_apart(found), *_active(found), *short(spec)]
         apart += wrap(f"{spec.name}: {', '.join(words)}") if words else []

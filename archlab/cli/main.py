@@ -49,15 +49,37 @@ def models_command(json: Json = False) -> None:
 
 
 @app.command()
-def hardware(name: Annotated[str | None, typer.Argument(show_default=False)] = None, json: Json = False) -> None:
-    """List devices, or show one: capacity, bandwidth, peak rates, and how sure they are."""
+def hardware(
+    name: Annotated[
+        str | None, typer.Argument(help="a device, or the path of a YAML that describes one", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List devices, or show one: memory, bandwidth, peak rates, links, price, and where each comes from."""
     from archlab.cli.devices import facts, listing, screen
-    from archlab.hardware import hardware_names, load_hardware
+    from archlab.hardware import hardware_names, is_path, load_hardware
+    from archlab.paths import group_files
 
-    devices = [load_hardware(n) for n in ([name] if name else hardware_names())]
-    if json:
-        return print_json(facts(devices[0]) if name else [facts(d) for d in devices])
-    print(screen(devices[0]) if name else listing(devices))
+    if name is not None:
+        device = load_hardware(name)
+        path = name if is_path(name) else str(group_files("hardware")[name])
+        return print_json(facts(device)) if json else print(screen(device, path))
+    devices = []
+    for known in hardware_names():
+        try:
+            devices.append(load_hardware(known))
+        except ArchlabError as problem:  # one bad file of the user's does not hide the others
+            say(f"archlab: {known}: {problem}")
+    print_json([facts(d) for d in devices]) if json else print(listing(devices))
+
+
+@app.command()
+def engines(json: Json = False) -> None:
+    """List the engines: their options with defaults, and the precisions that they run."""
+    from archlab.cli.engines import facts, listing
+    from archlab.engines import ENGINES
+
+    print_json([facts(engine) for engine in ENGINES.values()]) if json else print(listing())
 
 
 @app.command()
@@ -128,20 +150,83 @@ def compare(
 
 
 @app.command()
-def check(words: Words, context: Context = None, json: Json = False) -> None:
-    """Hold the closed forms against the traced module (fvcore, FlopCounterMode), without weights or a GPU."""
-    from archlab.cli.check import facts, screen
-    from archlab.nn.audit import audit
+def check(
+    words: Words,
+    context: Context = None,
+    batch: Annotated[int, typer.Option(min=1, help="sequences")] = 1,
+    memory: Annotated[bool, typer.Option("--memory", help="peak memory instead, by torch's memory tracker")] = False,
+    json: Json = False,
+) -> None:
+    """Hold the closed forms against the traced module (fvcore, FlopCounterMode, memory tracker), without a GPU."""
+    from archlab.cli.check import audited, tracked
     from archlab.presets import load
     from archlab.units import tokens
 
     model, overrides = one_model(words)
-    found = audit(load(model, overrides), context=None if context is None else tokens(context))
+    work = tracked if memory else audited
+    ok, document, screen = work(load(model, overrides), None if context is None else tokens(context), batch)
+    print_json(document) if json else print(screen())
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def fit(
+    words: Annotated[list[str], typer.Argument(help="MODEL ..., and key=value to change them", show_default=False)],
+    hardware: Annotated[str | None, typer.Option(help="names of archlab hardware; h200-sxm,rtx-4090")] = None,
+    context: Annotated[
+        str | None, typer.Option(help="tokens of a sequence: 32768 or 32k; 8k", show_default=False)
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="sequences at once")] = 1,
+    precision: Annotated[str, typer.Option(help="a name of conf/precision: bf16, fp8, int4, q4_k_m ...")] = "bf16",
+    kv: Annotated[str | None, typer.Option(help="format of the cache: bf16, fp8, q8_0 ...", show_default=False)] = None,
+    engine: Annotated[str, typer.Option(help="a name of archlab engines")] = "ideal",
+    engine_option: Annotated[
+        list[str] | None, typer.Option(help="key=value, by the engine's own name; may be repeated", show_default=False)
+    ] = None,
+    tp: Annotated[int, typer.Option(min=1, help="tensor-parallel ranks")] = 1,
+    pp: Annotated[int, typer.Option(min=1, help="pipeline stages")] = 1,
+    cp: Annotated[int, typer.Option(min=1, help="context-parallel ranks")] = 1,
+    ep: Annotated[int, typer.Option(min=1, help="expert-parallel ranks")] = 1,
+    dp: Annotated[int, typer.Option(min=1, help="replicas, over which ZeRO divides")] = 1,
+    train: Annotated[bool, typer.Option("--train", help="a training step instead of serving")] = False,
+    training_option: Annotated[
+        list[str] | None, typer.Option(help="key=value: optimizer=adafactor, lora_rank=16 ...", show_default=False)
+    ] = None,
+    capacity: Annotated[
+        str | None, typer.Option(help="bytes to fit into, instead of the device's: 20 GiB", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Does it fit? Memory of models on devices, the longest context, the largest batch, and what would make it fit.
+
+    One model on one device shows the whole ledger, several a table. Exit code 1 if one does not fit.
+    """
+    from archlab.analyzers.memory import setting
+    from archlab.cli.fit import ask, facts, matrix, options_of, screen
+    from archlab.presets import load
+    from archlab.units import memory, tokens
+
+    names, overrides = split_words(words)
+    if not names:
+        raise SpecError("fit takes a model, or several")
+    if hardware is None and capacity is None:
+        raise SpecError("fit needs --hardware (archlab hardware lists devices), or --capacity")
+    room = None if capacity is None else memory(capacity, "capacity")
+    options = options_of(engine_option or [], "--engine-option")
+    training = options_of(training_option or [], "--training-option") if train or training_option else None
+    ranks = {"tp": tp, "pp": pp, "cp": cp, "ep": ep, "dp": dp}
+    settings = [
+        setting(device, precision, engine, ranks, training, kv, room, options)
+        for device in (hardware.split(",") if hardware else [None])
+    ]
+    asked = ask(
+        [load(name, overrides) for name in names], settings, batch, None if context is None else tokens(context)
+    )
     if json:
-        print_json(facts(found))
+        print_json([facts(a) for a in asked] if len(asked) > 1 else facts(asked[0]))
     else:
-        print(screen(found))
-    raise typer.Exit(0 if found.ok else 1)
+        print(matrix(asked) if len(asked) > 1 else screen(asked[0]))
+    raise typer.Exit(0 if all(a.answer.fits for a in asked) else 1)
 
 
 @app.command()

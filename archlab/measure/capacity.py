@@ -12,10 +12,10 @@ import torch
 
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.params import weight_bytes
-from archlab.config import load_precision
 from archlab.errors import ArchlabError
 from archlab.ledger import Entry, ledger
 from archlab.measure.devices import available_bytes, device_name
+from archlab.precision import load_precision
 from archlab.rows import Op, extent
 from archlab.spec import ModelSpec, Workload
 from archlab.units import show_bytes

@@ -19,8 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archlab.analyzers.flops import flops
 from archlab.analyzers.kv_cache import kv_cache
-from archlab.analyzers.params import stored
-from archlab.ledger import ledger
+from archlab.ledger import ledger, stored
 from archlab.nn.build import build
 from archlab.nn.cache import Cache
 from archlab.nn.declare import declared

@@ -20,6 +20,7 @@ from archlab.nn.mlp import MLP
 from archlab.nn.moe import MoE
 from archlab.nn.norm import LayerNorm, RMSNorm
 from archlab.nn.per_layer_embedding import PerLayerEmbedding, PerLayerInput
+from archlab.nn.position_embedding import PositionEmbedding
 from archlab.nn.rglru import RGLRU
 from archlab.nn.vision import Patches, Projector
 from archlab.spec import Block, ModelSpec
@@ -40,6 +41,7 @@ MODULES: dict[type[Block], type[Declared]] = {
     blocks.Patches: Patches,
     blocks.PerLayerEmbedding: PerLayerEmbedding,
     blocks.PerLayerInput: PerLayerInput,
+    blocks.PositionEmbedding: PositionEmbedding,
     blocks.Projector: Projector,
     blocks.RGLRU: RGLRU,
     blocks.RMSNorm: RMSNorm,

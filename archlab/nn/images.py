@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from archlab.errors import ArchlabError
 from archlab.spec import Stack
@@ -75,5 +76,7 @@ def check_forgotten(ids: Tensor, tower: Stack) -> None:
 
 
 def readable(ids: Tensor) -> bool:
-    """Whether values may be looked at: not on meta, nor while a CUDA graph is captured."""
-    return not ids.is_meta and not (ids.is_cuda and torch.cuda.is_current_stream_capturing())
+    """Whether values may be looked at: not on meta or of fake tensors, nor while a CUDA graph is captured."""
+    if ids.is_meta or isinstance(ids, FakeTensor):
+        return False
+    return not (ids.is_cuda and torch.cuda.is_current_stream_capturing())

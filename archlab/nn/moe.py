@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from archlab import blocks
 from archlab.nn.declare import Declared, project
@@ -84,9 +85,16 @@ def project_each(x: Tensor, weights: Tensor, n: int) -> Tensor:
     return torch.bmm(weights.view(n, -1, x.shape[-1]), x.unsqueeze(-1)).squeeze(-1)
 
 
+def runs_of_each(chosen: Tensor, experts: int) -> list[int]:
+    """How often each expert was chosen; evenly, of fake tensors, which have shapes and no values."""
+    if not isinstance(chosen, FakeTensor):
+        return torch.bincount(chosen, minlength=experts).tolist()
+    return [(len(chosen) + expert) // experts for expert in range(experts)]
+
+
 def by_expert(moe: MoE, tokens: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:
     """One expert after another, on the tokens that chose it; those that nobody chose are not read."""
-    counts = torch.bincount(chosen.flatten(), minlength=moe.block.experts).tolist()
+    counts = runs_of_each(chosen.flatten(), moe.block.experts)
     runs = chosen.flatten().argsort(stable=True).split(counts)  # of N Y runs, by expert
     sums = tokens.new_zeros(tokens.shape, dtype=torch.float32)
     for run, gate, up, down in zip(runs, moe.gate.unbind(), moe.up.unbind(), moe.down.unbind(), strict=True):

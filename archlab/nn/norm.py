@@ -1,4 +1,5 @@
-"""RMSNorm: in fp32, gain included, then cast back (Llama casts before the gain). LayerNorm, for SigLIP."""
+"""RMSNorm: in fp32, gain included, then cast back (Llama casts before the gain). LayerNorm, for SigLIP and
+GPT-2."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ class RMSNorm(Declared):
 
 
 class LayerNorm(Declared):
-    """A norm over the residual stream of a tower."""
+    """A norm with a mean and a bias."""
 
     gain: Tensor  # D
     bias: Tensor  # D

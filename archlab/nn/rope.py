@@ -1,4 +1,5 @@
-"""Rotary position embedding, half-split: dimension i turns with i + H/2. Interpolation divides the frequencies.
+"""Rotary position embedding, half-split: dimension i turns with i + H/2. Interpolation divides the frequencies;
+where an original context is told, only those that turn few times in it (Llama 3.1).
 
 Where only a share of the head turns there are two conventions. "turned": RoPE as if the head ended there, the rest of
 it passes (RecurrentGemma). "head": the pairs and exponents of the whole head, of which the fastest share turns and the
@@ -10,6 +11,7 @@ second, each half as a head of its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +33,9 @@ class Rope:
     fraction: float
     spread: str
     side: int | None = None
+    original: int | None = None
+    slow: float = 1.0
+    fast: float = 4.0
 
     @property
     def turned(self) -> int:
@@ -40,9 +45,17 @@ class Rope:
     def frequencies(self, device: torch.device) -> Tensor:
         """Turns a position, P."""
         exponents = torch.arange(0, self.turned, 2, device=device).float() / self.turned
-        turns = 1.0 / self.theta**exponents / self.factor
+        turns = self.interpolated(1.0 / self.theta**exponents)
         moving = int(self.fraction * self.head_dim // 2)
         return turns if self.spread == "turned" else turns * (torch.arange(len(turns), device=device) < moving)
+
+    def interpolated(self, frequencies: Tensor) -> Tensor:
+        """Divided by the factor: all, or, where the original context is told, the slow ones (Llama 3.1)."""
+        if self.original is None:
+            return frequencies / self.factor
+        turns = frequencies * self.original / (2 * math.pi)  # over the original context
+        kept = ((turns - self.slow) / (self.fast - self.slow)).clamp(0, 1)
+        return frequencies * (kept + (1 - kept) / self.factor)
 
     def angles(self, positions: Tensor, dtype: torch.dtype) -> Angles:
         """cos and sin of position * frequency, computed in fp32 and then cast."""
@@ -60,7 +73,10 @@ def rope_of(block: blocks.Attention) -> Rope | None:
         return None
     side = None if block.rope_axes == 1 else block.side
     width = block.head_dim // block.rope_axes
-    return Rope(width, block.rope_theta, block.rope_factor, block.rope_fraction, block.rope_spread, side)
+    return Rope(
+        width, block.rope_theta, block.rope_factor, block.rope_fraction, block.rope_spread, side,
+        block.rope_original, block.rope_slow, block.rope_fast,
+    )  # fmt: skip
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:

@@ -19,8 +19,9 @@ from archlab.config import Serving
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.hardware import Hardware
 from archlab.paths import group_files, user_dir
+from archlab.precision import Precision
 from archlab.presets import read
-from archlab.spec import Precision, fields_of
+from archlab.spec import fields_of
 from archlab.sweep.evaluate import WORKLOAD_KEYS, axis_values
 from archlab.sweep.hold import HELD
 from archlab.sweep.provenance import hash_of

@@ -13,12 +13,13 @@ import pandas as pd
 
 from archlab import __version__
 from archlab.assemble import resolve
-from archlab.config import Serving, load_workload, precision_from, serving_from
+from archlab.config import Serving, load_workload, serving_from
 from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, hardware_from
 from archlab.measure.provenance import code_version
+from archlab.precision import Precision, precision_from
 from archlab.schema import override
-from archlab.spec import ModelSpec, Precision, Workload
+from archlab.spec import ModelSpec, Workload
 from archlab.sweep.evaluate import WORKLOAD_KEYS, Points, axis_values, bare_key, evaluate, positions
 from archlab.sweep.hold import budget
 from archlab.sweep.provenance import hash_of

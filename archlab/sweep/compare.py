@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from archlab.analyzers.special import short
-from archlab.config import load_precision, load_serving
+from archlab.config import load_serving
 from archlab.hardware import load_hardware
+from archlab.precision import load_precision
 from archlab.spec import ModelSpec
 from archlab.sweep.evaluate import measures
 from archlab.sweep.provenance import provenance

@@ -20,12 +20,12 @@ from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.latency import latency
 from archlab.analyzers.params import params, weight_bytes
 from archlab.assemble import resolve, rules
-from archlab.config import load_precision
 from archlab.errors import ArchlabError, SpecError, nearest
 from archlab.hardware import Hardware, load_hardware
 from archlab.ledger import ledger
+from archlab.precision import Precision, load_precision
 from archlab.schema import field_type, known_keys, override
-from archlab.spec import ModelSpec, Precision, Workload
+from archlab.spec import ModelSpec, Workload
 from archlab.sweep.hold import Budget, budget, hold_budget
 from archlab.units import tokens
 
@@ -136,7 +136,7 @@ def evaluate(
     precision = load_precision(precision)
     if device is not None:
         device.flops_per_s(precision.compute)  # raises where the device lacks the format
-    walked = [i for i, axis in enumerate(axes) if not axis.numeric or _is_structure(spec, axis)]
+    walked = [i for i, axis in enumerate(axes) if not axis.numeric or _is_structure(spec, axis, precision)]
     if hold is not None and any("mlp.d_ff" in axis.values for axis in axes):
         raise SpecError("hold rescales mlp.d_ff, so d_ff cannot be an axis too; drop one of them")
     parts: dict[tuple[int, ...], tuple[dict[str, Number], Any]] = {}
@@ -202,9 +202,13 @@ def axis_values(key: str, values: Any, linked: bool = False) -> list[Any]:
     return found
 
 
-def _is_structure(spec: ModelSpec, axis: Axis) -> bool:
-    """Whether numbers of an axis decide which layers are alike: n_layers, where spans name layers by position."""
-    return any(key.endswith("n_layers") and _has_spans(spec.data, key) for key in axis.values)
+def _is_structure(spec: ModelSpec, axis: Axis, precision: Precision) -> bool:
+    """Whether numbers of an axis decide which layers are alike.
+
+    n_layers does, where spans name layers by position, or the precision gives them formats by position.
+    """
+    layers = [key for key in axis.values if key.endswith("n_layers")]
+    return any(precision.by_position or _has_spans(spec.data, key) for key in layers)
 
 
 def _has_spans(data: Mapping[str, Any], key: str) -> bool:

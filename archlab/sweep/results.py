@@ -20,8 +20,9 @@ from archlab.analyzers.flops import flops
 from archlab.analyzers.formula import formula
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.hardware import Hardware
+from archlab.precision import Precision
 from archlab.schema import expand_pattern, field_of
-from archlab.spec import ModelSpec, Precision, Workload
+from archlab.spec import ModelSpec, Workload
 from archlab.units import show_tokens
 
 SCHEMA = 1

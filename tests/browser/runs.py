@@ -17,9 +17,10 @@ import pandas as pd
 
 import archlab
 from archlab.analyzers.params import weight_bytes
-from archlab.config import load_precision, load_serving
+from archlab.config import load_serving
 from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, load_hardware
+from archlab.precision import load_precision
 
 PARTS = ("embedding", "attention", "mlp", "norm", "head")
 STEP = 64

@@ -150,11 +150,20 @@ def _everything(draw: st.DrawFn, data: dict[str, Any]) -> None:
     size = st.integers(1, 9)
     attention = data["attention"]
     attention |= {"v_norm": draw(st.booleans()), "bias": draw(st.sampled_from(["none", "none", "output", "all"]))}
-    attention |= draw(st.sampled_from([{}, {"k_is_v": True, "bias": "none"}, {"rope_theta": None}]))
-    data["mlp"] |= draw(st.sampled_from([{}, {"bias": True}, {"gated": False}, {"sparsity": 0.9}]))
-    wanted = draw(
-        st.sets(st.sampled_from(["moe", "laurel", "altup", "per_layer", "scalar", "rglru", "encoder", "spans"]))
+    attention |= draw(
+        st.sampled_from(
+            [{}, {"k_is_v": True, "bias": "none"}, {"rope_theta": None}, {"rope_original": 16, "rope_fast": 2.0}]
+        )
     )
+    data["mlp"] |= draw(st.sampled_from([{}, {"bias": True}, {"gated": False}, {"sparsity": 0.9}]))
+    data["norm"]["type"] = draw(st.sampled_from(["rms", "layer"]))
+    wanted = draw(
+        st.sets(
+            st.sampled_from(["moe", "laurel", "altup", "per_layer", "scalar", "rglru", "encoder", "spans", "positions"])
+        )
+    )
+    if "positions" in wanted:
+        data["position_embedding"] = {"table_rows": draw(st.integers(64, 70))}
     if "moe" in wanted:
         experts = draw(st.integers(1, 6))
         data["moe"] = {"experts": experts, "top_k": draw(st.integers(1, experts)), "d_ff": draw(size)}

@@ -20,7 +20,8 @@ COMPONENT = {
     ("attention", "q"): "attn_q", ("attention", "k"): "attn_k", ("attention", "v"): "attn_v", ("attention", "o"): "attn_o",
     ("cross_attention", "q"): "cross_attn_q", ("cross_attention", "k"): "cross_attn_k",
     ("cross_attention", "v"): "cross_attn_v", ("cross_attention", "o"): "cross_attn_o",
-    ("embedding", "embedding"): "token_embedding", ("embedding", "end_of_image"): "token_embedding_eoi",
+    ("embedding", "embedding"): "token_embedding", ("embedding", "position"): "position_embedding", ("head", "head"): "head",
+    ("embedding", "end_of_image"): "token_embedding_eoi",
     ("per_layer", "table"): "ple_table", ("per_layer", "project"): "ple_projections",
     ("per_layer", "gate"): "ple_projections", ("per_layer", "norm"): "ple_projections",
     ("moe", "router"): "moe_router", ("moe", "gate"): "moe_experts", ("moe", "up"): "moe_experts", ("moe", "down"): "moe_experts",
@@ -104,8 +105,7 @@ def test_sizes_of_model_cards(name):
         assert f"{SIZES[what](counted) / 1e9:.{digits}f}" == printed
 
 
-@pytest.mark.parametrize("name", CACHES)
-@pytest.mark.parametrize("context", [8192, 32768, 131072])
+@pytest.mark.parametrize(("name", "context"), [(name, int(context)) for name in CACHES for context in CACHES[name]])
 def test_kv_cache_equals_what_transformers_allocates(name, context):
     spec, reference = archlab.load(name), CACHES[name][str(context)]
     held = archlab.kv_cache(spec, context=context, source=context if spec.encoder else 0)

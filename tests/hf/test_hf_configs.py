@@ -10,7 +10,7 @@ import archlab
 from archlab.errors import ArchlabError
 from archlab.hf.configs import difference
 from archlab.hf.defaults import DEFAULTS
-from archlab.hf.families import READERS
+from archlab.hf.families import READERS, WRITERS
 
 FOLDER = Path(__file__).parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -29,7 +29,9 @@ def assert_same(found, expected) -> None:
 
 
 def test_every_preset_has_its_config_here():
-    assert sorted(archlab.models()) == NAMES
+    """But for the reference shapes of other families, whose config.json is not read."""
+    assert sorted(name for name in archlab.models() if archlab.load(name).family in WRITERS) == NAMES
+    assert set(archlab.models()) - set(NAMES) == {"gpt2-xl", "llama-3.1-8b"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,10 +12,11 @@ import archlab
 from archlab.algebra import product
 from archlab.errors import ArchlabError
 from archlab.hf.configs import difference
-from archlab.hf.families import naming_of
+from archlab.hf.families import WRITERS, naming_of
 from archlab.hf.names import moves
 
-PRESETS = archlab.models()
+PRESETS = [name for name in archlab.models() if archlab.load(name).family in WRITERS]
+"""Those of families that have a config.json here: not the reference shapes of others."""
 DISTINCT = list({archlab.load(name).stacks: name for name in reversed(PRESETS)}.values())[::-1]
 """Presets that differ: a fine-tuned model has its base's shape."""
 NO_TIMM = ("gemma-3n-e2b", "gemma-3n-e4b")

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "archlab"
 
 RANK = {
     "errors": 0, "algebra": 0, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "spec": 2, "blocks": 3, "schema": 4, "assemble": 5,
-    "presets": 6, "config": 4, "hardware": 6, "ledger": 4, "analyzers": 6, "nn": 7, "hf": 8, "measure": 8, "sweep": 9, "report": 8, "cli": 10,
+    "presets": 6, "config": 4, "hardware": 6, "ledger": 4, "formats": 1, "items": 1, "precision": 5, "parallel": 5, "engines": 6, "analyzers": 6, "nn": 7, "hf": 8, "measure": 8, "sweep": 9, "report": 8, "cli": 10,
     "__main__": 11, "__init__": 11,
 }  # fmt: skip
 """A module imports rooms of its own rank or lower; analyzers and blocks do not know each other."""
@@ -20,6 +20,8 @@ RANK = {
 NEVER = {
     "analyzers": {"blocks", "nn"},
     "blocks": {"analyzers", "nn"},
+    "engines": {"blocks", "nn", "analyzers"},
+    "parallel": {"blocks", "nn", "analyzers"},
     "report": {"presets", "blocks", "analyzers", "nn", "sweep"},
 }
 ONLY_IN = {"torch": {"nn", "measure", "sweep/timing.py", "hf/weights.py"}, "safetensors": {"hf/weights.py"},

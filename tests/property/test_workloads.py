@@ -26,6 +26,10 @@ CASES: dict[str, tuple[str, dict[str, list[int]]]] = {
     "widths of 3n": ("gemma-3n-e2b", {"per_layer_embedding.width": [64, 256], "altup.streams": [1, 2, 4]}),
     "a recurrence": ("recurrentgemma-2b", {"recurrent.width": [2560, 2565], "recurrent.conv": [1, 4]}),
     "layers that spans name": ("gemma-3n-e2b", {"n_layers": [10, 20, 30]}),
+    "positions of a table": (
+        "gpt2-xl",
+        {"position_embedding.table_rows": [512, 1024, 2048], "workload.context": [600, 1024, 1500]},
+    ),
 }
 
 
@@ -35,7 +39,9 @@ def scalar(name: str, values: dict[str, int]) -> dict[str, Any] | None:
     context = sizes.pop("context", 1024)
     try:
         spec = archlab.load(name, {k: v for k, v in values.items() if not k.startswith("workload.")})
-        return measures(spec, archlab.Workload(context=context, **sizes), None, archlab.config.load_precision("bf16"))
+        return measures(
+            spec, archlab.Workload(context=context, **sizes), None, archlab.precision.load_precision("bf16")
+        )
     except ArchlabError:
         return None
 

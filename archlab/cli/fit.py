@@ -1,0 +1,237 @@
+"""archlab fit: the ledger of one model on one device, or a table of several."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from archlab import yamlfile
+from archlab.algebra import is_scalar
+from archlab.analyzers.fit import MOST_BATCH, MOST_CONTEXT, Fit, fit_in, minimum_context, workload
+from archlab.analyzers.memory import Setting
+from archlab.cli.screen import bold, dim, say, table
+from archlab.errors import SpecError
+from archlab.items import CALCULATED, Item
+from archlab.spec import ModelSpec, Workload
+from archlab.units import show_bytes, show_gib, show_tokens
+
+PARTS = {
+    "weights": "weights", "kv_cache": "cache", "activations": "activations", "gradients": "gradients",
+    "optimizer": "optimizer", "runtime": "runtime",
+}  # fmt: skip
+"""Part -> its heading, in the order in which people read them."""
+
+WIDTH = 96
+LEFT = 24
+"""Columns of the screen, and of the first column of a ledger."""
+
+VERDICTS = {"fits": "fits", "tight": "fits, tight", "no": "does not fit"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One model on one device, and the answer."""
+
+    spec: ModelSpec
+    at: Setting
+    work: Workload
+    answer: Fit
+
+
+def ask(specs: Sequence[ModelSpec], settings: Sequence[Setting], batch: int, context: int | None) -> list[Asked]:
+    """Every model on every device. A context beyond a model's is computed, and said on stderr. Raises ArchlabError."""
+    asked = []
+    for spec in specs:
+        tokens = minimum_context(spec) if context is None else context
+        if tokens > spec.context:
+            say(f"archlab: {spec.name} was trained for {show_tokens(spec.context)} tokens; computed for {tokens:,}")
+        for at in settings:
+            work = workload(spec, batch, tokens, train=at.training is not None)
+            asked.append(Asked(spec, at, work, fit_in(spec, work, at)))
+    return asked
+
+
+def options_of(words: Sequence[str], what: str) -> dict[str, Any]:
+    """key=value words as a table, values as YAML reads them. Raises SpecError."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise SpecError(f"{what} {word!r} must be key=value")
+        if key in found:
+            raise SpecError(f"{what} {key} is given twice")
+        found[key] = yamlfile.value(text, word)
+    return found
+
+
+def facts(asked: Asked) -> dict[str, Any]:
+    """One answer as JSON: bytes, tokens, sequences."""
+    answer, at = asked.answer, asked.at
+    found = answer.memory
+    return {
+        "model": asked.spec.name,
+        "hardware": at.device.name if at.device else None,
+        "precision": at.precision.name,
+        "kv": at.precision.kv,
+        "engine": at.engine.name,
+        "engine_options": asdict(at.engine),
+        "parallel": asdict(at.parallel),
+        "training": asdict(at.training) if at.training else None,
+        "context": answer.context,
+        "batch": answer.batch,
+        "verdict": answer.verdict,
+        "needed_bytes": found.needed,
+        "reserved_bytes": found.reserved,
+        "budget_bytes": found.budget,
+        "capacity_bytes": found.capacity,
+        "host_bytes": found.host,
+        "by_part": found.by_part,
+        "items": [asdict(item) for item in found.items],
+        "ranks": [{"stage": on.rank.stage, "count": on.rank.count, "bytes": on.total} for on in found.ranks],
+        "max_context": answer.max_context,
+        "trained_context": answer.trained_context,
+        "max_batch": answer.max_batch,
+        "tokens_per_s_bound": answer.tokens_per_s,
+        "remedies": [asdict(remedy) for remedy in answer.remedies],
+    }
+
+
+def matrix(asked: Sequence[Asked]) -> str:
+    """A line for each model on each device."""
+    rows = [
+        [
+            a.spec.name,
+            a.at.device.name if a.at.device else "-",
+            show_gib(a.answer.memory.needed),
+            show_gib(a.answer.memory.budget),
+            VERDICTS[a.answer.verdict],
+            context_words(a.answer.max_context),
+            batch_words(a.answer.max_batch),
+            rate_words(a.answer),
+        ]
+        for a in asked
+    ]
+    head = ["model", "device", "needed", "of", "", "most tokens", "most seqs", "tok/s"]
+    first = asked[0]
+    foot = (
+        f"{how(first)}; most tokens at batch {first.work.batch}, most sequences at {show_tokens(first.work.context)}; "
+        "tok/s: bound while decoding"
+    )
+    return table(head, rows, left=(0, 1, 4)) + "\n" + dim(foot)
+
+
+def screen(asked: Asked) -> str:
+    """One model on one device: the verdict, the ledger, how far it would go, and what would make it fit."""
+    return "\n".join([*_verdict(asked), "", _ledger(asked), "", *_limits(asked), *_remedies(asked)])
+
+
+def how(asked: Asked) -> str:
+    """'bf16, cache fp8, vllm, tp 2'."""
+    at = asked.at
+    kv = f", cache {at.precision.kv}" if at.precision.kv != at.precision.name else ""
+    changed = [
+        f"{f.name}={getattr(at.engine, f.name)}" for f in fields(at.engine) if getattr(at.engine, f.name) != f.default
+    ]
+    return ", ".join([at.precision.name + kv, " ".join([at.engine.name, *changed]), *_split(at)])
+
+
+def _split(at: Setting) -> list[str]:
+    return [
+        f"{f.name} {getattr(at.parallel, f.name)}" for f in fields(at.parallel) if getattr(at.parallel, f.name) != 1
+    ]
+
+
+def _verdict(asked: Asked) -> Iterator[str]:
+    at, found, work = asked.at, asked.answer.memory, asked.work
+    what = "training step" if work.train else "serving"
+    sequences = "1 sequence" if work.batch == 1 else f"{work.batch} sequences"
+    yield f"{bold(asked.spec.name)}   {what}, {sequences} of {show_tokens(work.context)}   {how(asked)}"
+    device = at.device.name if at.device else "the capacity given"
+    of = f"{show_gib(found.budget)} of {device}"
+    if found.budget != found.capacity:
+        of = f"{show_gib(found.budget)} that {at.engine.name} takes of {device} ({show_gib(found.capacity)})"
+    each = f" on the fullest of {at.parallel.ranks} ranks" if at.parallel.ranks > 1 else ""
+    left = found.budget - found.needed
+    words = f"{show_gib(left)} left" if left >= 0 else f"{show_gib(-left)} too much"
+    yield f"{bold(VERDICTS[found.verdict])}: {show_gib(found.needed)}{each}, of {of}; {words}"
+    if at.engine.name == "ideal":
+        yield dim("ideal: the least that any program needs; --engine vllm, hf or llama_cpp adds an engine's own rules")
+
+
+def _ledger(asked: Asked) -> str:
+    """Parts and their items, each with how its bytes were had; sources of what is not calculated below."""
+    found = asked.answer.memory
+    lines: list[str] = []
+    sources: dict[str, int] = {}
+    for part, heading in PARTS.items():
+        items = [item for item in found.items if item.part == part and item.on == "device"]
+        if items:
+            lines.append(f"{heading:<{LEFT}}{show_gib(sum(i.bytes for i in items)):>12}")
+            lines += [line for item in items for line in _lines(item, sources)]
+    lines.append(bold(f"{'needed':<{LEFT}}{show_gib(found.needed):>12}"))
+    if found.reserved != found.needed:
+        taken = f"what {asked.at.engine.name} takes whatever the request"
+        lines.append(f"{'reserved':<{LEFT}}{show_gib(found.reserved):>12}   {taken}")
+    if found.host:
+        lines.append(f"{'host':<{LEFT}}{show_gib(found.host):>12}   tables in the host's memory: a row a token is read")
+    notes = [wrapped(f"[{number}] {source}", 4) for source, number in sources.items()]
+    return "\n".join([*lines, *(dim(note) for note in notes)])
+
+
+def _lines(item: Item, sources: dict[str, int]) -> Iterator[str]:
+    """An item: kind, size, how; a tag and a number of its source where it is not calculated."""
+    how = item.formula
+    if item.basis != CALCULATED:
+        how += f" ({item.basis} [{sources.setdefault(item.source, len(sources) + 1)}])"
+    first, *rest = textwrap.wrap(how, WIDTH - LEFT - 15) or [""]
+    yield f"  {item.kind:<{LEFT - 2}}{show_bytes(item.bytes):>12}   {dim(first)}"
+    yield from (" " * (LEFT + 15) + dim(line) for line in rest)
+
+
+def wrapped(text: str, indent: int) -> str:
+    """A sentence over lines of the screen's width."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=" " * indent)
+
+
+def _limits(asked: Asked) -> Iterator[str]:
+    answer, work = asked.answer, asked.work
+    trained = f"   (trained for {show_tokens(answer.trained_context)})" if is_scalar(answer.trained_context) else ""
+    yield f"longest context, batch {work.batch:<6}{context_words(answer.max_context):>12}{trained}"
+    yield f"largest batch at {show_tokens(work.context):<6} {batch_words(answer.max_batch):>12}"
+    if answer.tokens_per_s is not None:
+        yield f"tokens per second, at most {rate_words(answer):>9}   (bound: decoding at {show_tokens(work.context)})"
+
+
+def _remedies(asked: Asked) -> Iterator[str]:
+    answer, work = asked.answer, asked.work
+    if answer.verdict != "no":
+        return
+    shorter = [f"--context {answer.max_context}"] if answer.max_context else []
+    fewer = [f"--batch {answer.max_batch}"] if answer.max_batch and work.batch > 1 else []
+    lines = [f"  {r.words:<40}{show_gib(r.needed):>12}" for r in answer.remedies]
+    lines += [f"  {words}" for words in (*shorter, *fewer)]
+    yield ""
+    yield (
+        "would fit with one of"
+        if lines
+        else "no single change of precision, cache, engine option or ranks makes it fit"
+    )
+    yield from lines
+
+
+def context_words(tokens: int) -> str:
+    """'36,864', 'none', or 'any' where nothing grows."""
+    return "any" if tokens >= MOST_CONTEXT else f"{tokens:,}" if tokens else "none"
+
+
+def batch_words(sequences: int) -> str:
+    """'12', 'none', or 'any'."""
+    return "any" if sequences >= MOST_BATCH else f"{sequences:,}" if sequences else "none"
+
+
+def rate_words(answer: Fit) -> str:
+    """'62.1', or '-' without a rate."""
+    rate = answer.tokens_per_s
+    return "-" if rate is None else f"{rate:,.1f}" if rate < 1000 else f"{rate:,.0f}"
