@@ -546,8 +546,9 @@ class Workload:
         """The prefill of other sizes. A source or a prefix as long as the context stays as long as it."""
         sizes = {}
         for name in ("source", "prefix"):
-            follows = is_scalar(self.context) and self.context == getattr(self, name)
-            sizes[name] = sizes[f"new_{name}"] = context if follows else getattr(self, name)
+            own = getattr(self, name)
+            follows = own is self.context or (is_scalar(self.context) and self.context == own)
+            sizes[name] = sizes[f"new_{name}"] = context if follows else own
         return dataclasses.replace(self, batch=batch, new=context, context=context, new_images=self.images, **sizes)
 
     def frame(self, stack: Stack) -> Workload | Frame:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from archlab.algebra import Number, is_column, maximum, minimum, where
-from archlab.analyzers.liveness import FP32, How, Needs, given_bytes, needs
+from archlab.analyzers.liveness import FP32, How, Needs, given_bytes, needs, needs_once
 from archlab.errors import SpecError, nearest
 from archlab.ledger import Entry, Ledger, ledger
 from archlab.precision import Precision, load_precision
@@ -171,10 +171,10 @@ def _section(stack: Stack, entries: Mapping[str, Sequence[Entry]], how: How) -> 
     groups = [(layer, found(layer.blocks(), layer)) for layer in stack.layers]
     groups = [(layer, group) for layer, group in groups if group]
     stream = _stream([entry for _, group in groups for entry in group.values()], how)
-    first = [Place(path, needs(entry, how), stream * (i > 0)) for i, (path, entry) in enumerate(before.items())]
+    first = [Place(path, needs_once(entry, how), stream * (i > 0)) for i, (path, entry) in enumerate(before.items())]
     inside = [p for i, (layer, group) in enumerate(groups) for p in _layer_places(i, layer, group, stream, how)]
     ends = [
-        Place(path, needs(entry, how), given_bytes(entry, how), is_head=path == "head", entry=entry)
+        Place(path, needs_once(entry, how), given_bytes(entry, how), is_head=path == "head", entry=entry)
         for path, entry in after.items()
     ]
     lasting = sum(place.needs.lasting for place in (*first, *inside))
@@ -214,7 +214,7 @@ def _layer_places(index: int, layer: Layer, group: Group, stream: Number, how: H
 
 def _place(index: int, layer: Layer, path: str, group: Group, around: Number, how: How) -> Place:
     label = f"{layer.name} layers, {path}"
-    return Place(label, needs(group[path], how), around, group[path].count, index, entry=group[path])
+    return Place(label, needs_once(group[path], how), around, group[path].count, index, entry=group[path])
 
 
 def _shared(groups: Sequence[tuple[Layer, Group]], places: Sequence[Place], how: How) -> Number:

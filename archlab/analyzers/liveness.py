@@ -25,6 +25,7 @@ class How:
     fused: bool
     train: bool
     checkpointing: str = "none"
+    known: dict[tuple[str, int], Needs] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(eq=False)
@@ -77,6 +78,14 @@ class _Step:
     def named(self, name: str) -> Tensor:
         """A value that it reads, or makes."""
         return self.reads.get(name) or self.makes[name]
+
+
+def needs_once(entry: Entry, how: How) -> Needs:
+    """The same for all entries of a stack that have the same rows, as all its norms do: computed once."""
+    key = entry.stack, id(entry.rows)
+    if key not in how.known:
+        how.known[key] = needs(entry, how)
+    return how.known[key]
 
 
 def needs(entry: Entry, how: How) -> Needs:

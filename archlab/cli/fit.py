@@ -43,8 +43,8 @@ class Asked:
 def ask(specs: Sequence[ModelSpec], settings: Sequence[Setting], batch: int, context: int | None) -> list[Asked]:
     """Every model on every device. A context beyond a model's is computed, and said on stderr. Raises ArchlabError."""
     asked = []
+    tokens = min(minimum_context(spec) for spec in specs) if context is None else context
     for spec in specs:
-        tokens = minimum_context(spec) if context is None else context
         if tokens > spec.context:
             say(f"archlab: {spec.name} was trained for {show_tokens(spec.context)} tokens; computed for {tokens:,}")
         for at in settings:

@@ -21,15 +21,12 @@ from archlab.errors import ArchlabError, nearest
 from archlab.measure.bench import Bench, sentence
 from archlab.measure.checks import checks_for
 from archlab.measure.devices import device_name, find_device, find_dtype
-from archlab.measure.memory_peaks import Task as PeakTask
-from archlab.measure.memory_peaks import measure_peak
-from archlab.measure.memory_peaks import tasks as peak_tasks
-from archlab.measure.memory_runtime import measure_runtime
 from archlab.measure.points import Session, Task, measure_tasks
 from archlab.measure.provenance import code_version, config_hash, gpu_state, now, provenance
 from archlab.measure.records import Record, append_record, read_records
 from archlab.measure.rooflines import measure_rooflines
 from archlab.measure.studies import Study, studies_for
+from archlab.spec import ModelSpec, Workload
 from archlab.units import show_seconds
 
 SECTIONS = ("rooflines", "checks", "latency", "memory")
@@ -235,22 +232,23 @@ def _memory(suite: Suite, studies: Sequence[Study]) -> None:
 
 def _steps(suite: Suite) -> None:
     """What a process takes besides its tensors; the peaks of three steps, beside the tracker's and the rows'."""
+    from archlab.measure import memory_peaks, memory_runtime  # late: torch's tracker loads much of torch.distributed
+
     runtime = suite.key("runtime")
     for key in suite.wanted("memory_runtime", [runtime]):
         if not suite.late(key):
-            suite.attempt("memory_runtime", key, lambda: measure_runtime(suite.device))
-    tasks = {_step_key(suite, task): task for task in peak_tasks(suite.quick)}
+            suite.attempt("memory_runtime", key, lambda: memory_runtime.measure_runtime(suite.device))
+    tasks = {_step_key(suite, task.spec, task.work): task for task in memory_peaks.tasks(suite.quick)}
     for key in suite.wanted("memory_peaks", [*tasks]):
         if not suite.late(key):
-            measure = lambda task=tasks[key]: measure_peak(task, suite.device, suite.dtype)  # noqa: E731
+            measure = lambda task=tasks[key]: memory_peaks.measure_peak(task, suite.device, suite.dtype)  # noqa: E731
             suite.attempt("memory_peaks", key, measure)
 
 
-def _step_key(suite: Suite, task: PeakTask) -> str:
-    work = task.work
+def _step_key(suite: Suite, spec: ModelSpec, work: Workload) -> str:
     step = "training" if work.train else f"new {work.new}"
     sizes = f"{step}, batch {work.batch}, context {work.context}"
-    return suite.key(task.spec.name, config_hash(task.spec)[:16], sizes)
+    return suite.key(spec.name, config_hash(spec)[:16], sizes)
 
 
 def peak(suite: Suite, task: Task) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from archlab import yamlfile
+from archlab.analyzers.memory import TIGHT
 from archlab.analyzers.special import short
 from archlab.config import named
 from archlab.errors import ArchlabError
@@ -37,10 +40,11 @@ from archlab.sweep.block import Block, Point, block_config, read_block, run_bloc
 from archlab.sweep.evaluate import show_value
 from archlab.sweep.provenance import provenance
 from archlab.sweep.results import (
-    ASSUMPTIONS,
     MOST_CURVES,
+    assumptions,
     curve_rows,
     device_facts,
+    engine_facts,
     formulas,
     frame_of,
     layer_rows,
@@ -95,21 +99,44 @@ def _job(config: DictConfig) -> None:
     changed = {k: OmegaConf.select(config, k) for k in (o.partition("=")[0] for o in overrides) if "." in k}
     changed = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in changed.items()}
     blocks = Path(plain["out"]) / "blocks"
+    done = [_done(plain | {"hardware": device}, changed, blocks) for device in _devices(plain, changed)]
+    write_text(blocks / str(plain["run_id"]) / f"{_job_number():06}.json", json.dumps(done))
+
+
+def _done(plain: Mapping[str, Any], changed: Mapping[str, Any], blocks: Path) -> dict[str, str]:
+    """The file of a block, or why there is none."""
     try:
         block = read_block(block_config(plain, _model_keys(), changed))
-        done = {"block": run_block(block, blocks).name}
-    except ArchlabError as problem:  # wrong for every point of this job; the others go on
-        done = {group: str(plain[group].get("name")) for group in GROUPS} | {"reason": str(problem)}
-    write_text(blocks / str(plain["run_id"]) / f"{_job_number():06}.json", json.dumps(done))
+        return {"block": run_block(block, blocks).name}
+    except ArchlabError as problem:  # wrong for every point of this block; the others go on
+        return {group: str(plain[group].get("name")) for group in GROUPS} | {"reason": str(problem)}
+
+
+def _devices(plain: Mapping[str, Any], changed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The devices of a job, with the keys of theirs that the command line changed."""
+    if not plain["devices"]:
+        return [plain["hardware"]]
+    found = [named(yamlfile.read(path := _file("hardware", name)), path) for name in plain["devices"]]
+    for device in found:
+        for key, value in changed.items():
+            group, _, name = key.partition(".")
+            if group == "hardware":
+                *sections, last = name.split(".")
+                reduce(lambda data, section: data.setdefault(section, {}), sections, device)[last] = value
+    return found
 
 
 def _model_keys() -> dict[str, Any]:
     """The model's keys as archlab's own loader reads the file that Hydra found: one inheritance, one set of checks."""
-    runtime = HydraConfig.get().runtime
-    name = runtime.choices["model"]
-    folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
-    path = next(found for folder in folders if (found := folder / "model" / f"{name}.yaml").is_file())
+    path = _file("model", HydraConfig.get().runtime.choices["model"])
     return named(read(path), path)
+
+
+def _file(group: str, name: str) -> Path:
+    """The file that Hydra finds for a group's name."""
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [Path(source.path) for source in sources if source.schema == "file"]
+    return next(found for folder in folders if (found := folder / group / f"{name}.yaml").is_file())
 
 
 def _job_number() -> int:
@@ -120,7 +147,7 @@ def _job_number() -> int:
 def gather(folder: Path, command: Command, spoken_as: str, started: datetime, say: Say) -> Outcome:
     """Blocks into tables: points, curves, layers, measured; then run.json and the report."""
     jobs = sorted((folder / "blocks" / command.run_id).glob("*.json"))  # in the order of the command line
-    done = [json.loads(job.read_text(encoding="utf-8")) for job in jobs]
+    done = [entry for job in jobs for entry in json.loads(job.read_text(encoding="utf-8"))]
     refused = [job for job in done if "reason" in job]
     paths = [folder / "blocks" / job["block"] for job in done if "block" in job]
     if not paths:
@@ -169,9 +196,11 @@ def _run_facts(command: Command, blocks: list[Block]) -> dict[str, Any]:
         "hardware": {block.device.name: device_facts(block.device) for block in blocks},
         "workloads": {block.workload: asdict(block.serving) for block in blocks},
         "precisions": {block.precision.name: precision_facts(block.precision) for block in blocks},
+        "engines": {block.engine_name: engine_facts(block.engine) for block in blocks},
+        "tight": TIGHT,
         "formulas": formulas({block.base: block.spec for block in blocks}),
         "special": {block.base: ", ".join(short(block.spec)) for block in blocks if short(block.spec)},
-        "assumptions": [*ASSUMPTIONS, *_held(first)],
+        "assumptions": [*assumptions([block.engine for block in blocks]), *_held(first)],
     }
 
 

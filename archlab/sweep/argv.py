@@ -1,8 +1,8 @@
 """A sweep's command line, before Hydra reads it: the study is spelled out, value axes are folded into `grid`.
 
-Hydra composes a configuration for each job, which costs a tenth of a second: a design point must not be a job. So
-groups (model, workload, hardware, precision) stay Hydra's dimensions, and `model.attention.n_kv_heads=1,2,4` becomes an
-axis that one job evaluates.
+Hydra composes a configuration for each job, which costs a tenth of a second: a design point must not be a job, nor a
+device. So groups (model, workload, precision, engine) stay Hydra's dimensions, `model.attention.n_kv_heads=1,2,4`
+becomes an axis that one job evaluates, and `hardware=l4,t4` a list whose blocks one job makes one after another.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from archlab.config import Serving
+from archlab.engines import ENGINES
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.hardware import Hardware
 from archlab.paths import group_files, user_dir
@@ -27,9 +28,11 @@ from archlab.sweep.hold import HELD
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.study import MEASURE, Study, check_axes, hydra_text, load_study, overrides
 
-GROUPS = {"model": "model", "workload": "workload", "hardware": "device", "precision": "precision"}
+GROUPS = {
+    "model": "model", "workload": "workload", "hardware": "device", "precision": "precision", "engine": "engine",
+}  # fmt: skip
 SCHEMAS = {"workload": Serving, "hardware": Hardware, "precision": Precision}
-PLAIN = ("study", "grid", "hold", "hold_workload", "hold_multiple", "measure", "out", "run_id")
+PLAIN = ("study", "grid", "hold", "hold_workload", "hold_multiple", "limits", "measure", "out", "run_id")
 SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc")
 OVERRIDE = re.compile(r"^(?:~[\w./@]+(?:=.*)?|\+{0,2}[A-Za-z_][\w./@]*=.*)$", re.DOTALL)
 
@@ -89,12 +92,20 @@ def prepare(words: list[str]) -> Command:
     out = _text(given["out"]) if "out" in given else f"runs/{name}/{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
     given |= {"run_id": f"run_id={run_id}", "out": f"out={hydra_text(out)}"}
     _add_search_path(given, Path(out), files)
+    _fold_devices(given)
     if _only_shows(flags):  # Hydra shows one job: the first
         given |= {group: given[group].split(",")[0] for group in GROUPS if group in given}
         flags = [f for f in flags if f not in ("-m", "--multirun")]
     elif any("," in given.get(group, "") for group in GROUPS) and not {"-m", "--multirun"} & set(flags):
         flags = [*flags, "-m"]
     return Command(flags, given, study, name, out, run_id, files)
+
+
+def _fold_devices(given: dict[str, str]) -> None:
+    """Several devices are a list that each job goes through, from the first on."""
+    devices = _text(given.get("hardware", "")).split(",")
+    if len(devices) > 1:
+        given |= {"hardware": f"hardware={devices[0]}", "devices": f"devices={hydra_text(devices)}"}
 
 
 def _flags(words: list[str]) -> tuple[list[str], list[str]]:
@@ -243,7 +254,7 @@ def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]], 
 
 def _check_settings(given: Mapping[str, str]) -> None:
     """Raises SpecError for a setting that cannot be."""
-    for key, allowed in {"hold": (*HELD, "null"), "measure": MEASURE}.items():
+    for key, allowed in {"hold": (*HELD, "null"), "measure": MEASURE, "limits": ("true", "false")}.items():
         if key in given and _text(given[key]) not in allowed:
             word = _text(given[key])
             raise SpecError(f"{key}={word!r} must be one of {', '.join(allowed)}{nearest(word, allowed)}")
@@ -256,8 +267,17 @@ def _check_settings(given: Mapping[str, str]) -> None:
         raise SpecError("hold rescales model.mlp.d_ff, so d_ff cannot be given too; drop one of them")
     for key in given:
         group, _, name = key.partition(".")
-        if name and group in SCHEMAS and name.split(".")[0] not in fields_of(SCHEMAS[group]):
-            raise SpecError(f"unknown key {key}{nearest(name, fields_of(SCHEMAS[group]))}")
+        known = _fields(group, given) if name else None
+        if known is not None and name.split(".")[0] not in known:
+            raise SpecError(f"unknown key {key}{nearest(name, known)} (known: {', '.join(known)})")
+
+
+def _fields(group: str, given: Mapping[str, str]) -> list[str] | None:
+    """Keys that a group's file may have, those of the chosen engines; None for a model, which has a check of its own."""
+    if group == "engine":
+        chosen = _text(given.get("engine", "engine=ideal")).split(",")
+        return list(dict.fromkeys(key for name in chosen if name in ENGINES for key in fields_of(ENGINES[name])))
+    return [*fields_of(SCHEMAS[group])] if group in SCHEMAS else None
 
 
 def _listing(group: str) -> str:

@@ -1,4 +1,7 @@
-"""One job of a sweep: a model, a workload, a device and a precision, over the axes of its grid. One parquet file."""
+"""A block of a sweep: a model, a workload, a device, a precision and an engine, over the axes of its grid.
+
+One parquet file. A job of Hydra's is a block for each of its devices.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,15 @@ from typing import Any
 import pandas as pd
 
 from archlab import __version__
+from archlab.analyzers.memory import setting
 from archlab.assemble import resolve
 from archlab.config import Serving, load_workload, serving_from
+from archlab.engines import load_engine
+from archlab.engines.base import Engine
 from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, hardware_from
 from archlab.measure.provenance import code_version
+from archlab.paths import data_dir
 from archlab.precision import Precision, precision_from
 from archlab.schema import override
 from archlab.spec import ModelSpec, Workload
@@ -25,7 +32,7 @@ from archlab.sweep.hold import budget
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.results import describe_point, label, same_value, write_table, write_text
 
-CALCULATING_CODE = (".", "analyzers", "blocks", "sweep")
+CALCULATING_CODE = (".", "analyzers", "blocks", "engines", "sweep")
 """The sources that decide what a block's numbers are: with other code, a stored block is not the same block."""
 
 MOST_DESCRIBED = 4096  # points whose shape is spelled out in columns of its own
@@ -41,6 +48,9 @@ class Block:
     workload: str
     device: Hardware
     precision: Precision
+    engine: Engine
+    engine_name: str
+    limits: bool
     grid: Mapping[str, list[Any]]
     hold: str | None
     hold_at: Workload
@@ -59,7 +69,9 @@ def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mappi
     Raises ArchlabError: a key that is wrong is wrong for every point.
     """
     own = {bare_key(k): v for k, v in changed.items() if k.startswith("model.")}
-    asked = {k: plain[k] for k in ("hardware", "precision", "hold", "hold_workload", "hold_multiple")}
+    asked = {
+        k: plain[k] for k in ("hardware", "precision", "engine", "limits", "hold", "hold_workload", "hold_multiple")
+    }
     return {
         **asked,
         "model": override(model, own),
@@ -68,6 +80,7 @@ def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mappi
         "changed": dict(changed),
         "archlab": __version__,
         "code": code_version(CALCULATING_CODE),
+        "runtime": hash_of((data_dir("conf") / "runtime.yaml").read_text(encoding="utf-8")),
     }
 
 
@@ -75,6 +88,7 @@ def read_block(config: Mapping[str, Any]) -> Block:
     """A block from its configuration. Raises ArchlabError."""
     spec, serving = resolve(config["model"]), Serving(**config["workload"])
     device, precision = hardware_from(config["hardware"]), precision_from(config["precision"])
+    engine = engine_from(config["engine"])
     return Block(
         spec=spec,
         base=_label(spec.name, "model", config),
@@ -82,12 +96,20 @@ def read_block(config: Mapping[str, Any]) -> Block:
         workload=_label(serving.name, "workload", config),
         device=replace(device, name=_label(device.name, "hardware", config)),
         precision=replace(precision, name=_label(precision.name, "precision", config)),
+        engine=engine,
+        engine_name=_label(engine.name, "engine", config),
+        limits=config["limits"],
         grid=config["grid"],
         hold=config["hold"],
         hold_at=load_workload(config["hold_workload"] or serving.work_for(spec), spec),
         hold_multiple=config["hold_multiple"],
         config=config,
     )
+
+
+def engine_from(data: Mapping[str, Any]) -> Engine:
+    """An engine from the keys of a file of conf/engine: its name, and its options by their own names."""
+    return load_engine(data["name"], {k: v for k, v in data.items() if k != "name"})
 
 
 def _label(name: str, group: str, config: Mapping[str, Any]) -> str:
@@ -113,24 +135,33 @@ def run_block(block: Block, folder: Path) -> Path:
 
 
 def block_frame(block: Block) -> pd.DataFrame:
-    """A row a point: label, shape, numbers. A device that lacks the format fails each of them, and the rows say so."""
+    """A row a point: label, shape, numbers; where the block cannot run, each row says why."""
     held = budget(block.hold, block.spec, block.hold_at, block.hold_multiple) if block.hold else None
-    reason = _lacking(block)
-    device = block.device if reason is None else None
-    points = evaluate(block.spec, block.work, device, block.precision, grid=block.grid, hold=held)
+    wrong = _unable(block)
+    place: dict[str, Any] = {"hardware": block.device, "engine": block.engine, "memory": True, "limits": block.limits}
+    points = evaluate(
+        block.spec, block.work, precision=block.precision, grid=block.grid, hold=held, **({} if wrong else place)
+    )
     frame = _named(block, points, points.frame())
-    if reason is not None:
+    if wrong:
         good = frame["status"] == "ok"
-        frame["status"] = frame["status"].mask(good, "failed")
-        frame["reason"] = frame["reason"].mask(good, reason)
+        for column, said in zip(("status", "reason"), wrong, strict=True):
+            frame[column] = frame[column].mask(good, said)
     return frame
 
 
-def _lacking(block: Block) -> str | None:
+def _unable(block: Block) -> tuple[str, str] | None:
+    """(status, sentence) where no point can run: refused by the engine, or failed for want of a rate."""
+    try:
+        setting(block.device, block.precision, block.engine)
+    except ArchlabError as problem:
+        return "refused", str(problem)
+    if block.limits:
+        return None
     try:
         block.device.flops_per_s(block.precision.compute)
     except ArchlabError as problem:
-        return str(problem)
+        return "failed", str(problem)
     return None
 
 
@@ -150,6 +181,7 @@ def _named(block: Block, points: Points, frame: pd.DataFrame) -> pd.DataFrame:
         "context": [at.get("workload.context", block.work.context) for at in values],
         "hardware": block.device.name,
         "precision": block.precision.name,
+        "engine": block.engine_name,
     }
     front_frame = pd.DataFrame(front | work, index=frame.index)
     if len(values) > MOST_DESCRIBED:

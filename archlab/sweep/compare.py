@@ -9,18 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from archlab.analyzers.memory import TIGHT, setting
 from archlab.analyzers.special import short
 from archlab.config import load_serving
+from archlab.engines import load_engine
 from archlab.hardware import load_hardware
 from archlab.precision import load_precision
 from archlab.spec import ModelSpec
-from archlab.sweep.evaluate import measures
+from archlab.sweep.evaluate import Asked, measures
 from archlab.sweep.provenance import provenance
 from archlab.sweep.results import (
-    ASSUMPTIONS,
+    assumptions,
     curve_rows,
     describe_point,
     device_facts,
+    engine_facts,
     formulas,
     frame_of,
     layer_rows,
@@ -75,23 +78,27 @@ def write_models(
         "hardware": {name: device_facts(load_hardware(name)) for name in hardware},
         "workloads": {name: asdict(load_serving(name)) for name in workloads},
         "precisions": {precision: precision_facts(load_precision(precision))},
+        "engines": {"ideal": engine_facts(load_engine("ideal"))},
+        "tight": TIGHT,
         "formulas": formulas({s.name: s for s in specs}),
         "special": {s.name: ", ".join(short(s)) for s in specs if short(s)},
-        "assumptions": list(ASSUMPTIONS),
+        "assumptions": assumptions([load_engine("ideal")]),
         "provenance": provenance(shlex.join(["archlab", *words]), started, config),
     }
     write_run(folder, run, tables)
 
 
 def _row(spec: ModelSpec, workload: str, hardware: str, precision: str) -> dict[str, Any]:
-    work, device, bits = load_serving(workload).work_for(spec), load_hardware(hardware), load_precision(precision)
+    work, at = load_serving(workload).work_for(spec), setting(hardware, precision, "ideal")
     place = {
         "workload": workload,
         "batch": work.batch,
         "context": work.context,
         "hardware": hardware,
         "precision": precision,
+        "engine": "ideal",
     }
-    found = {k: v.item() if hasattr(v, "item") else v for k, v in measures(spec, work, device, bits).items()}
+    numbers = measures(spec, work, Asked(at, memory=True))
+    found = {k: v.item() if hasattr(v, "item") else v for k, v in numbers.items()}
     front = {"point": spec.name, "base": spec.name, "is_base": True, **place, "status": "ok", "reason": None}
     return front | found | describe_point(spec)

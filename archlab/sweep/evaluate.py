@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archlab.algebra import Number, column, is_scalar, plain
+from archlab.analyzers.fit import max_batch, max_context
 from archlab.analyzers.flops import flops
-from archlab.analyzers.kv_cache import kv_cache
+from archlab.analyzers.kv_cache import cache_items
 from archlab.analyzers.latency import latency
+from archlab.analyzers.memory import Memory, Setting, memory_in, setting
 from archlab.analyzers.params import params, weight_bytes
 from archlab.assemble import resolve, rules
+from archlab.engines.base import Engine
 from archlab.errors import ArchlabError, SpecError, nearest
-from archlab.hardware import Hardware, load_hardware
+from archlab.hardware import Hardware
+from archlab.items import by_kind
 from archlab.ledger import ledger
-from archlab.precision import Precision, load_precision
+from archlab.precision import Precision
 from archlab.schema import field_type, known_keys, override
 from archlab.spec import ModelSpec, Workload
 from archlab.sweep.hold import Budget, budget, hold_budget
@@ -34,6 +38,23 @@ if TYPE_CHECKING:
 
 WORKLOAD_KEYS = ("workload.context", "workload.batch", "workload.source", "workload.images", "workload.prefix")
 EXACT = 2.0**53
+
+MEMORY_PARTS = ("weights", "kv_cache", "activations", "runtime")
+"""Parts of a served model's memory, each a column memory_<part>_bytes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where the points run, and what of memory is to be computed of them."""
+
+    at: Setting
+    memory: bool = False
+    limits: bool = False
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether there is a device with a rate for the format of the products: else there are no bounds."""
+        return self.at.device is not None and self.at.precision.compute in self.at.device.peak_flops
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,7 @@ class Points:
     walked: tuple[int, ...]  # the axes that were taken one structure after another
     refusals: dict[tuple[int, ...], str]  # position on those axes -> why that structure cannot be
     hold: Budget | None = None
+    engine: Engine | None = None
     inexact: set[str] = field(default_factory=set)  # columns with values of 2**53 or more: within 1e-12, not exact
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -88,7 +110,7 @@ class Points:
         if structure in self.refusals:
             return self.refusals[structure]
         try:
-            _scalar_point(self.spec, self.work, self.at(position))
+            _scalar_point(self.spec, self.work, self.at(position), self.engine)
         except ArchlabError as problem:
             return str(problem)
         return "" if self.hold is None else self.hold.refusal
@@ -117,6 +139,9 @@ def evaluate(
     grid: Mapping[str, Sequence[Any]] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
     hold: str | Budget | None = None,
+    engine: str | Engine = "ideal",
+    memory: bool = False,
+    limits: bool = False,
 ) -> Points:
     """Parameters, exact FLOPs of both phases, KV cache, weights and latency bounds of every point.
 
@@ -125,6 +150,11 @@ def evaluate(
     Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), or workload.context, .batch,
     .source, .images, .prefix. A source or a prefix as long as the context follows a changed context.
     hold     params | flops: rescales d_ff of each point to keep the spec's own amount, to a multiple of 64
+    engine   whose cache kv_cache_bytes is (ideal: what the mathematics needs), and whose memory
+    memory   adds memory_bytes (needed), memory_reserved_bytes, memory_budget_bytes, memory_host_bytes, a
+             memory_<part>_bytes each for weights, kv_cache, activations and runtime, and fits; needs hardware
+    limits   adds max_context (tokens at this batch) and max_batch (sequences of this context) to these; bounds are
+             then left out, not refused, where the device has no rate for the format
     `work` is a prefill: its decode step is computed beside it.
     Raises ArchlabError for an unknown key; a point that breaks a rule is masked, not raised.
     """
@@ -132,23 +162,21 @@ def evaluate(
     hold = budget(hold, spec, work) if isinstance(hold, str) else hold
     axes = _axes(spec, grid or {}, columns or {})
     shape = tuple(len(axis) for axis in axes)
-    device = None if hardware is None else load_hardware(hardware)
-    precision = load_precision(precision)
-    if device is not None:
-        device.flops_per_s(precision.compute)  # raises where the device lacks the format
-    walked = [i for i, axis in enumerate(axes) if not axis.numeric or _is_structure(spec, axis, precision)]
+    asked = Asked(setting(hardware, precision, engine), memory or limits, limits)
+    _check_asked(asked)
+    walked = [i for i, axis in enumerate(axes) if not axis.numeric or _is_structure(spec, axis, asked.at.precision)]
     if hold is not None and any("mlp.d_ff" in axis.values for axis in axes):
         raise SpecError("hold rescales mlp.d_ff, so d_ff cannot be an axis too; drop one of them")
     parts: dict[tuple[int, ...], tuple[dict[str, Number], Any]] = {}
     refusals: dict[tuple[int, ...], str] = {}
     for position in itertools.product(*(range(shape[i]) for i in walked)):
         try:
-            parts[position] = _mesh(spec, work, device, precision, axes, dict(zip(walked, position, strict=True)), hold)
+            parts[position] = _mesh(spec, work, asked, axes, dict(zip(walked, position, strict=True)), hold)
         except ArchlabError as problem:
             parts[position] = {}, np.zeros((1,) * len(axes), dtype=bool)
             refusals[position] = str(problem)
     merged, ok = _join(parts, walked, shape)
-    points = Points(axes, shape, merged, ok, spec, work, tuple(walked), refusals, hold)
+    points = Points(axes, shape, merged, ok, spec, work, tuple(walked), refusals, hold, asked.at.engine)
     points.inexact = {name for name, values in merged.items() if values.dtype.kind == "f" and _largest(values) >= EXACT}
     return points
 
@@ -223,11 +251,18 @@ def _check_work(work: Workload) -> None:
         raise SpecError(f"evaluate takes a prefill (new = context), not new={work.new} of context={work.context}")
 
 
+def _check_asked(asked: Asked) -> None:
+    device = asked.at.device
+    if device is None and asked.memory:
+        raise SpecError("memory and limits need hardware")
+    if device is not None and not asked.limits:
+        device.flops_per_s(asked.at.precision.compute)  # raises where the device lacks the format
+
+
 def _mesh(
     spec: ModelSpec,
     work: Workload,
-    device: Hardware | None,
-    precision: Precision,
+    asked: Asked,
     axes: tuple[Axis, ...],
     walked: Mapping[int, int],
     hold: Budget | None,
@@ -245,14 +280,13 @@ def _mesh(
                 shape[i] = len(axis)
                 changes[key] = np.where(legal, column(values), 1.0).reshape(shape)
                 ok = ok & legal.reshape(shape)
-    return _columns(spec, work, device, precision, changes, ok, hold)
+    return _columns(spec, work, asked, changes, ok, hold)
 
 
 def _columns(
     spec: ModelSpec,
     work: Workload,
-    device: Hardware | None,
-    precision: Precision,
+    asked: Asked,
     changes: Mapping[str, Any],
     ok: Any,
     hold: Budget | None,
@@ -264,36 +298,54 @@ def _columns(
         shaped, fits = hold_budget(shaped, hold)
         ok = ok & fits
     work = _work(work, changes)
-    for condition, sentence in shaped.work_rules(work):
+    for condition, sentence in (*shaped.work_rules(work), *asked.at.engine.rules(work)):
         if condition is False:
             raise SpecError(sentence())
         ok = ok & condition
-    found = measures(shaped, work, device, precision)
+    found = measures(shaped, work, asked)
     if hold is not None:
         found |= {"d_ff": shaped.data["mlp"]["d_ff"], "hold_residual": hold.metric(shaped) / hold.target - 1}
     return found, ok
 
 
-def measures(spec: ModelSpec, work: Workload, device: Hardware | None, precision: Precision) -> dict[str, Number]:
+def measures(spec: ModelSpec, work: Workload, asked: Asked) -> dict[str, Number]:
     """Every calculated number of a model (or of a mesh of them) at one workload."""
+    at = asked.at
     counted, phases = params(spec), {"prefill": work}
     found: dict[str, Number] = {"params": counted.total, "active_params": counted.active}
     found |= {f"params_{part}": n for part, n in counted.by_part.items()}
-    found |= {"weights_bytes": weight_bytes(spec, precision)}
+    found |= {"weights_bytes": weight_bytes(spec, at.precision)}
     if spec.decodes:
         phases["decode"] = work.decode()
-        cache = kv_cache(spec, work.context, work.batch, precision, source=work.source)
-        found |= {"kv_cache_bytes": cache.total} | {f"kv_{part}_bytes": n for part, n in cache.by_part.items()}
+        cache = by_kind(cache_items(spec, work, at.precision, at.engine))
+        found |= {"kv_cache_bytes": sum(cache.values())} | {f"kv_{part}_bytes": n for part, n in cache.items()}
+    if asked.memory:
+        found |= memory_columns(memory_in(spec, work, at))
+    if asked.limits:
+        found |= {"max_context": max_context(spec, work, at), "max_batch": max_batch(spec, work, at)}
     for phase, step in phases.items():
         counts = flops(spec, step)
         found |= {f"flops_{phase}": counts.total, f"flops_{phase}_dense": counts.dense}
-    if device is not None:
+    if asked.has_rate:
         for phase, step in phases.items():
-            bound = latency(spec, step, device, precision)
+            bound = latency(spec, step, at.device, at.precision)
             found[f"{phase}_bound_s"] = bound.seconds
             found[f"{phase}_bound_by"] = np.where(np.asarray(bound.compute > bound.memory), "compute", "memory")
             found |= {f"{phase}_bound_{part}_s": seconds for part, seconds in bound.by_part.items()}
     return found
+
+
+def memory_columns(found: Memory) -> dict[str, Any]:
+    """What a device must hold, by part, beside what it can."""
+    parts = found.by_part
+    return {
+        "memory_bytes": found.needed,
+        **{f"memory_{part}_bytes": parts.get(part, 0) for part in MEMORY_PARTS},
+        "memory_host_bytes": found.host,
+        "memory_reserved_bytes": found.reserved,
+        "memory_budget_bytes": found.budget,
+        "fits": found.fits,
+    }
 
 
 def _legal(spec: ModelSpec, key: str, value: Any) -> bool:
@@ -302,10 +354,14 @@ def _legal(spec: ModelSpec, key: str, value: Any) -> bool:
     return bool(field_type(spec.data, key).test(value))
 
 
-def _scalar_point(spec: ModelSpec, work: Workload, values: Mapping[str, Any]) -> None:
+def _scalar_point(spec: ModelSpec, work: Workload, values: Mapping[str, Any], engine: Engine | None) -> None:
     """Raises the sentence of the rule that one point breaks."""
     shaped = resolve(override(dict(spec.data), {k: v for k, v in values.items() if k not in WORKLOAD_KEYS}))
-    ledger(shaped, _work(work, values))
+    work = _work(work, values)
+    ledger(shaped, work)
+    for condition, sentence in engine.rules(work) if engine is not None else ():
+        if condition is False:
+            raise SpecError(sentence())
 
 
 def _work(work: Workload, changes: Mapping[str, Any]) -> Workload:

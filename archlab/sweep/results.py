@@ -19,6 +19,7 @@ from archlab.algebra import is_scalar
 from archlab.analyzers.flops import flops
 from archlab.analyzers.formula import formula
 from archlab.analyzers.kv_cache import kv_cache
+from archlab.engines.base import Engine
 from archlab.hardware import Hardware
 from archlab.precision import Precision
 from archlab.schema import expand_pattern, field_of
@@ -31,7 +32,10 @@ MOST_CURVES = 64  # points that get curves and layer patterns; beyond, a picture
 ASSUMPTIONS = (
     "A FLOP is half a multiply-add; matrix products only. Exact counts keep the (token, key) pairs that the causal and "
     "sliding-window masks keep; a dense count is what a tracer of the built module sees.",
-    "The KV cache is what the mathematics needs: a global layer holds every token, a local one at most its window.",
+    "{cache}",
+    "Memory is weights, cache, the activations of the fullest step and what a process takes besides. The first two are "
+    "calculated; activations are an estimate from the operations, and the rest numbers of others, with their sources "
+    "in conf/runtime.yaml. It fits where it is within what a program can have of the device.",
     "A bound is the roofline of the data sheet: each operation takes at least its exact FLOPs over the peak rate, and "
     "at least its weights and cache over the memory bandwidth; activations are free; operations do not overlap.",
     "Prefill returns logits of the last token only, as servers do.",
@@ -39,6 +43,17 @@ ASSUMPTIONS = (
     "does not say otherwise.",
     "Tied tables count once. 1 GiB is 2^30 bytes.",
 )
+
+
+_CACHE = "The KV cache is what the mathematics needs: a global layer holds every token, a local one at most its window."
+_LAID_OUT = "The KV cache is as {engines} allocates it; against context it is drawn as the mathematics needs it."
+
+
+def assumptions(engines: Iterable[Engine]) -> list[str]:
+    """What stands behind the numbers, in sentences."""
+    names = list(dict.fromkeys(engine.name for engine in engines if engine.name != "ideal"))
+    cache = _LAID_OUT.format(engines=" or ".join(names)) if names else _CACHE
+    return [text.format(cache=cache) for text in ASSUMPTIONS]
 
 
 def describe_point(spec: ModelSpec) -> dict[str, Any]:
@@ -118,13 +133,19 @@ def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
 
 
 def device_facts(device: Hardware) -> dict[str, Any]:
-    """A device as run.json holds it."""
-    return {k: v for k, v in asdict(device).items() if k != "name"} | {"peak_flops": dict(device.peak_flops)}
+    """A device as run.json holds it; `available_bytes` is what one program can have."""
+    facts = {k: v for k, v in asdict(device).items() if k != "name"} | {"peak_flops": dict(device.peak_flops)}
+    return facts | {"available_bytes": device.available_bytes}
 
 
 def precision_facts(precision: Precision) -> dict[str, Any]:
     """A precision as run.json holds it."""
     return {k: v for k, v in asdict(precision).items() if k != "name"}
+
+
+def engine_facts(engine: Engine) -> dict[str, Any]:
+    """An engine as run.json holds it: what it is, and its options."""
+    return {"title": engine.title, "options": asdict(engine)}
 
 
 def write_run(out: Path, run: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> None:

@@ -14,7 +14,7 @@ from archlab.hardware import load_hardware
 from archlab.paths import data_dir
 from archlab.presets import read
 from archlab.schema import known_keys
-from archlab.spec import FieldType, check_fields, choice, names, size, text
+from archlab.spec import FieldType, check_fields, choice, flag, names, size, text
 from archlab.sweep.evaluate import WORKLOAD_KEYS, axis_values, bare_key
 from archlab.sweep.hold import HELD
 
@@ -53,6 +53,8 @@ class Study:
     workloads: list[str] = names("files of conf/workload")
     hardware: list[str] = names("files of conf/hardware")
     precision: list[str] = names("files of conf/precision", ("bf16",))
+    engine: list[str] = names("files of conf/engine: whose cache and whose memory", ("ideal",))
+    limits: bool = flag("the longest context and the largest batch that fit each device too", False)
     hold: str | None = field(
         kw_only=True,
         default=None,
@@ -106,11 +108,13 @@ def study_from(data: Mapping[str, Any]) -> Study:
 
 
 def check_names(study: Study) -> None:
-    """Raises ArchlabError for an unknown workload, device, precision, model or axis."""
+    """Raises ArchlabError for an unknown workload, device, precision, engine, model or axis."""
     for workload in study.workloads:
         group_file("workload", "workload", workload)
     for precision in study.precision:
         group_file("precision", "precision", precision)
+    for engine in study.engine:
+        group_file("engine", "engine", engine)
     for device in study.hardware:
         load_hardware(device)
     check_axes(study.grid, [read(base) for base in study.base])
@@ -139,9 +143,11 @@ def overrides(study: Study) -> list[str]:
         f"workload={','.join(study.workloads)}",
         f"hardware={','.join(study.hardware)}",
         f"precision={','.join(study.precision)}",
+        f"engine={','.join(study.engine)}",
         f"++grid={hydra_text(study.grid)}",
         f"hold={study.hold or 'null'}",
         f"hold_multiple={study.hold_multiple}",
+        f"limits={hydra_text(study.limits)}",
     ]
 
 

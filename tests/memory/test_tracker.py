@@ -17,7 +17,7 @@ CLOSE = 0.01
 
 
 def steps(spec, context, batch=1):
-    return {name: work for name, work in zip(("prefill", "decode", "training"), works(spec, context, batch), strict=True)}
+    return dict(zip(("prefill", "decode", "training"), works(spec, context, batch), strict=True))
 
 
 def agree(spec, work):
@@ -73,7 +73,7 @@ def test_layers_that_share_keys_and_values_are_a_run_of_their_own():
     spec = archlab.load("gemma-3n-e2b")
     runs = [*runs_of(spec.decoder)]
     assert [(run.start, run.end, run.period) for run in runs] == [(0, 10, 5), (10, 20, 5), (20, 30, 5)]
-    small = shortened(spec, {run: 1 for run in runs})
+    small = shortened(spec, dict.fromkeys(runs, 1))
     assert small.n_layers == 15 and [layer.name for layer in small.decoder.in_order()][4::5] == [
         "global, sparse", "global", "global, shared",
     ]  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_copy_too_many_is_seen(monkeypatch):
     work = Workload(1, 1024, 1024, logits="last")
     before = peak(spec, work).total
     monkeypatch.setattr(attention_module, "attend", wasteful)
-    assert peak(spec, work).total - before > 3 * 8 * 1024 * 1024 * 2
+    assert peak(spec, work).total - before > 8 * 1024 * 1024 * 2
 
 
 def test_nothing_is_allocated():
