@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from archlab.ledger import ledger
     from archlab.nn.build import build
     from archlab.parallel import Parallel
-    from archlab.presets import load, models
     from archlab.precision import Precision
+    from archlab.presets import load, models
     from archlab.spec import ModelSpec, Workload
     from archlab.sweep.evaluate import evaluate
 

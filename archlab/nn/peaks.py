@@ -16,7 +16,8 @@ import torch
 
 from archlab.analyzers.activations import activations
 from archlab.analyzers.kv_cache import kv_cache
-from archlab.ledger import ledger, stored
+from archlab.ledger import ledger
+from archlab.nn.declare import ABSENT
 from archlab.nn.tracker import Peak, peak
 from archlab.spec import ModelSpec, Workload
 
@@ -108,7 +109,12 @@ def estimate(spec: ModelSpec, work: Workload, precision: str = "bf16") -> Estima
     cached = 0
     if spec.decodes and not work.train:
         cached = kv_cache(spec, work.context, work.batch, precision, source=work.source).total
-    held = sum(count for _, weight, count in stored(ledger(spec)) if weight.use != "counted")
+    held = sum(
+        entry.numel(weight) * entry.count  # buffers too
+        for entry in ledger(spec).entries
+        for weight in entry.rows.weights.values()
+        if weight.tied is None and weight.use not in ABSENT
+    )
     width = torch.finfo(FORMATS[precision]).bits // 8
     by_category = {"parameters": held * width, "cache": int(cached), "activations": int(found.total)}
     return Estimate(by_category | {"gradients": int(found.gradients)}, found.peak_at)
