@@ -55,7 +55,8 @@ def group_file(group: str, what: str, name: str | Path) -> dict[str, Any]:
         return yamlfile.read(Path(name))
     found = group_files(group)
     if str(name) not in found:
-        known = ", ".join(sorted(found)) if len(found) <= 12 else f"archlab {group} lists them"
+        listing = {"hardware": "archlab hardware", "precision": "archlab engines"}.get(group)
+        known = f"{listing} lists them" if listing else ", ".join(sorted(found))
         raise UnknownNameError(f"unknown {what} {str(name)!r}{nearest(str(name), found)} ({known})")
     return named(yamlfile.read(found[str(name)]), found[str(name)])
 

@@ -19,6 +19,7 @@ class UnknownNameError(ArchlabError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' when something close is known, else ''."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.55)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """'; did you mean X?' when something close is known, in small letters or capitals, else ''."""
+    small = {name.lower(): name for name in map(str, known)}
+    close = difflib.get_close_matches(str(word).lower(), list(small), n=1, cutoff=0.55)
+    return f"; did you mean {small[close[0]]!r}?" if close else ""

@@ -15,6 +15,9 @@ from typing import Any
 from archlab.algebra import Number, ceil_div, divides, where
 from archlab.errors import SpecError, UnknownNameError, nearest
 
+MOST_BITS = 64
+"""Of an element: no wider number is stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -134,6 +137,10 @@ def _spelled_out(keys: Mapping[str, Any]) -> Format:
             raise SpecError(f"unknown key {key} of a format{nearest(key, known)} (known: {', '.join(known)})")
         if not isinstance(value, int) or isinstance(value, bool) or value < 0 or (value == 0 and key in known[:2]):
             raise SpecError(f"{key}={value!r} of a format must be a whole number of bits or elements")
+        if key == "bits" and value > MOST_BITS:
+            raise SpecError(f"bits={value} of a format must be at most {MOST_BITS}, the bits of an element")
+        if key == "tile" and value < 1:
+            raise SpecError(f"tile={value} of a format must be a whole number of 1 or more, the rows that share scales")
     if "bits" not in keys:
         raise SpecError("a format that is spelled out needs bits, the bits of an element")
     for key in ("scales", "tile"):

@@ -77,6 +77,11 @@ class Hardware:
     notes: str = text("what a reader of the data sheet would trip over", "none")
 
     @property
+    def shared(self) -> bool:
+        """Whether it has no memory but the system's: what stays on the host is in the same one."""
+        return self.kind in ("mac", "edge", "phone", "cpu")
+
+    @property
     def available_bytes(self) -> int:
         """Bytes that one program can have."""
         return self.memory_bytes if self.usable_bytes is None else self.usable_bytes

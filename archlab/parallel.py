@@ -17,15 +17,31 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from archlab.algebra import Number, ceil_div, divides, floor_div, is_scalar, maximum, minimum, octets, product, where
+from archlab.algebra import (
+    Number,
+    ceil_div,
+    divides,
+    floor_div,
+    is_scalar,
+    maximum,
+    minimum,
+    octets,
+    plain,
+    product,
+    where,
+)
 from archlab.errors import SpecError
 from archlab.ledger import Entry, Ledger, ledger, stored
 from archlab.precision import Precision
 from archlab.rows import Split, State, Weight
-from archlab.spec import ModelSpec, Rule, check_fields, fields_of, multiple_of, size
+from archlab.spec import ModelSpec, Rule, check_fields, fields_of, multiple_of, same, size
 
 VOCAB_BLOCK = 64
 """Rows of a table are rounded up to a multiple of it before they are shared (vLLM: DEFAULT_VOCAB_PADDING_SIZE)."""
+
+
+MOST_RANKS = 2**16
+"""Of each sort."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +51,19 @@ class Parallel:
     Fields may be columns, pp excepted.
     """
 
-    tp: Number = size("tensor parallelism: ranks that share heads, MLP width and rows of tables", 1)
-    pp: int = size("pipeline parallelism: stages, each of consecutive layers", 1)
-    cp: Number = size("context parallelism: further ranks that share the slots of states that grow", 1)
+    tp: Number = size("tensor parallelism: ranks that share heads, MLP width and rows of tables", 1, most=MOST_RANKS)
+    pp: int = size("pipeline parallelism: stages, each of consecutive layers", 1, most=MOST_RANKS)
+    cp: Number = size("context parallelism: further ranks that share the slots of states that grow", 1, most=MOST_RANKS)
     dcp: Number = size(
-        "decode context parallelism (vLLM): tp ranks that would hold the same K/V heads share their slots instead", 1
-    )
-    ep: Number = size("expert parallelism: of the tp x dp ranks, how many share the experts", 1)
-    dp: Number = size("data parallelism: replicas, each with a batch of its own; ZeRO divides over them", 1)
+        "decode context parallelism (vLLM): tp ranks that would hold the same K/V heads share their slots instead",
+        1, most=MOST_RANKS,
+    )  # fmt: skip
+    ep: Number = size("expert parallelism: of the tp x dp ranks, how many share the experts", 1, most=MOST_RANKS)
+    dp: Number = size("data parallelism: replicas, each with a batch of its own; ZeRO divides them", 1, most=MOST_RANKS)
 
     def __post_init__(self) -> None:
+        for name in fields_of(Parallel):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         check_fields(Parallel, "parallel", {name: getattr(self, name) for name in fields_of(Parallel)})
         if not is_scalar(self.pp):
             raise SpecError("pp must be one number, not a column: stages differ in their layers; ask for each alone")
@@ -74,7 +93,9 @@ def load_parallel(given: Parallel | Mapping[str, Any] | None) -> Parallel:
     """Ranks from keys (tp, pp ...), or as they are; one rank for None. Raises SpecError."""
     if given is None or isinstance(given, Parallel):
         return given or Parallel()
-    check_fields(Parallel, "parallel", given)
+    if not isinstance(given, Mapping):
+        raise SpecError(f"parallel={given!r} must be keys such as {{'tp': 2}}")
+    check_fields(Parallel, "parallel", {name: plain(n) for name, n in given.items()})
     return Parallel(**given)
 
 
@@ -260,6 +281,8 @@ def _rules(rows: Ledger, parallel: Parallel) -> Iterator[Rule]:
     )
     yield divides(ep, tp) | divides(tp, ep), lambda: f"ep ({ep}) and tp ({tp}) must divide one another"
     yield multiple_of("tp", tp, "dcp", dcp)
+    if not any(weight.routed is not None for entry in rows.entries for weight in entry.rows.weights.values()):
+        yield same(ep, 1), lambda: f"ep ({ep}) shares experts, and {rows.spec.name} has none"
     for entry in rows.entries:
         if not entry.in_tower:
             yield from _rules_of_entry(entry, parallel)

@@ -21,19 +21,22 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archlab import yamlfile
+from archlab import blocks, yamlfile
 from archlab.algebra import Number, floor_div, where
 from archlab.config import group_file
 from archlab.errors import SpecError, nearest
 from archlab.formats import FORMATS, Format, format_named
 from archlab.paths import data_dir, group_files
 from archlab.rows import State, Weight
-from archlab.spec import FieldType, ModelSpec, check_fields, choice, names, text
+from archlab.spec import Block, FieldType, ModelSpec, check_fields, choice, names, text
 
 if TYPE_CHECKING:
     from archlab.ledger import Entry, Ledger
 
 COMPUTE = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
+
+ENGINE_NAMES = ("ideal", "hf", "vllm", "llama_cpp")
+"""What a file's `engines` may name: those of archlab.engines."""
 
 
 def more_bits(position: int, of: int) -> bool:
@@ -69,10 +72,20 @@ MODELS: Mapping[str, Callable[[ModelSpec], Any]] = {"tied": tied, "gqa_4": gqa_4
 
 _MATCHES = ("use", "role", "part", "stack", "path")
 _KEYS = (*_MATCHES, "layers", "model", "format")
-_WORDS = {
-    "use": ("matmul", "lookup", "vector", "unread", "counted"),
-    "stack": ("decoder", "encoder", "vision", "audio"),
-}  # roles and parts are the blocks' own
+_USES = ("matmul", "lookup", "vector", "unread", "counted")
+_TOWERS = ("vision", "audio")
+
+
+@lru_cache(maxsize=1)
+def precision_words() -> Mapping[str, tuple[str, ...]]:
+    """The words that a rule may match by, roles and parts as the blocks declare them; a path is free."""
+    kinds = [kind for kind in vars(blocks).values() if isinstance(kind, type) and issubclass(kind, Block)]
+    return {
+        "use": _USES,
+        "stack": ("decoder", "encoder", *_TOWERS),
+        "role": tuple(dict.fromkeys(role for kind in kinds for role in kind.roles)),
+        "part": tuple(dict.fromkeys([*(kind.part for kind in kinds), *_TOWERS])),
+    }
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,10 @@ class Precision:
     source: str = text("where the format is defined", "")
 
     def __post_init__(self) -> None:
+        for engine in self.engines:
+            if engine not in ENGINE_NAMES:
+                known = f"{nearest(engine, ENGINE_NAMES)} (known: {', '.join(ENGINE_NAMES)})"
+                raise SpecError(f"unknown engine {engine!r} in engines of precision {self.name}{known}")
         if not self.rules[-1].for_all:
             raise SpecError(f"the last rule of precision {self.name} must be for all the rest: format alone")
         if any(rule.for_all for rule in self.rules[:-1]):
@@ -264,7 +281,7 @@ def _words(name: str, key: str, given: Any) -> tuple[str, ...]:
     found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
     if not found or not all(isinstance(word, str) for word in found):
         raise SpecError(f"{key}={given!r} in a rule of precision {name} must be a word or a list of words")
-    known = _WORDS.get(key, found)
+    known = precision_words().get(key, found)
     for word in found:
         if word not in known:
             raise SpecError(

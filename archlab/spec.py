@@ -20,6 +20,7 @@ from archlab.rows import Op, Rows, Sizes, Split, State, Weight
 # ---------------------------------------------------------------- fields and rules
 
 MOST_LAYERS = 100_000
+MOST_TOKENS = 10**15
 
 Rule = tuple[Any, Callable[[], str]]
 """(condition, sentence): the condition is a bool, or a column of them."""
@@ -34,12 +35,12 @@ class FieldType:
     none: bool = False
     choices: tuple[str, ...] = ()
 
-    def check(self, path: str, value: Any) -> None:
-        """Raises SpecError unless the value (or the column, or the symbol) is of this type."""
+    def check(self, path: str, value: Any, of: str = "") -> None:
+        """Raises SpecError unless the value (or the column, or the symbol) is of this type. `of`: whose it is."""
         if is_column(value) or is_symbol(value) or (self.none and value is None) or self.test(value):
             return
         hint = nearest(value, self.choices) if isinstance(value, str) else ""
-        raise SpecError(f"{path}={value!r} must be {self.words}{hint}")
+        raise SpecError(f"{path}={value!r}{of} must be {self.words}{hint}")
 
 
 def _is_int(x: Any) -> bool:
@@ -131,6 +132,7 @@ class Block:
     """
 
     part: ClassVar[str] = ""
+    roles: ClassVar[tuple[str, ...]] = ()  # what its weights may be, the words of a precision's rules
     own_part: ClassVar[bool] = False  # counted under its own part inside a tower too
     splits: ClassVar[Mapping[str, Split]] = {}  # letters that parallelism divides, and how
 
@@ -572,3 +574,5 @@ class Workload:
 def _check_count(name: str, value: Any, least: int) -> None:
     if not (is_column(value) or is_symbol(value) or (_is_int(value) and value >= least)):
         raise SpecError(f"{name}={value!r} must be a whole number of {least} or more")
+    if _is_int(value) and value > MOST_TOKENS:
+        raise SpecError(f"{name}={value} must be at most {MOST_TOKENS:,}")

@@ -25,7 +25,8 @@ def tokens(text: Any, name: str = "context") -> int:
         return text
     found = _TOKENS.match(text.strip()) if isinstance(text, str) else None
     if found:
-        count = float(re.sub("[_,]", "", found[1])) * 1024 ** " km".index(found[2].lower() or " ")
+        digits, scale = re.sub("[_,]", "", found[1]), 1024 ** " km".index(found[2].lower() or " ")
+        count = float(digits) * scale if "." in digits else int(digits) * scale
         if count == int(count):
             return int(count)
     raise SpecError(f"{name}={text!r} is not a number of tokens; write it as 8192 or 8k")

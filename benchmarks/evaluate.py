@@ -10,8 +10,8 @@ import sys
 import time
 
 import archlab
-from archlab.hardware import load_hardware
-from archlab.sweep.evaluate import measures
+from archlab.analyzers.memory import setting
+from archlab.sweep.evaluate import Asked, measures
 
 BASE = archlab.load("gemma-2-9b")
 WORK = archlab.Workload(new=8192, logits="last")
@@ -34,15 +34,18 @@ def best(action, times: int = 5) -> float:
 
 
 def main() -> None:
-    device = load_hardware("h200-sxm")
-    bf16 = archlab.Precision(name="bf16", weights="bf16", kv="bf16", compute="bf16")
-    one = best(lambda: measures(BASE, WORK, device, bf16), 50)
-    mesh = best(lambda: archlab.evaluate(BASE, WORK, device, grid=GRID))
+    at = setting("h200-sxm", "bf16", "ideal")
+    one = best(lambda: measures(BASE, WORK, Asked(at)), 50)
+    whole = best(lambda: measures(BASE, WORK, Asked(at, memory=True)), 50)
+    mesh = best(lambda: archlab.evaluate(BASE, WORK, at.device, grid=GRID))
+    held = best(lambda: archlab.evaluate(BASE, WORK, at.device, grid=GRID, memory=True))
     n = 100_000
     columns = {"attention.n_kv_heads": [1, 2, 4, 8, 16] * (n // 5), "mlp.d_ff": list(range(1024, 1024 + n))}
-    linked = best(lambda: archlab.evaluate(BASE, WORK, device, columns=columns), 3)
+    linked = best(lambda: archlab.evaluate(BASE, WORK, at.device, columns=columns), 3)
     print(f"one model, both phases, cache, both bounds   {one * 1e3:8.2f} ms")
+    print(f"the same, and its memory                     {whole * 1e3:8.2f} ms")
     print(f"a mesh of 1,000,000 points                   {mesh:8.2f} s   {one * 1e6 / mesh:10,.0f} x one by one")
+    print(f"the same, and their memory                   {held:8.2f} s   {whole * 1e6 / held:10,.0f} x one by one")
     print(f"{n:,} linked points                        {linked:8.2f} s   {one * n / linked:10,.0f} x one by one")
     bare = best(lambda: subprocess.run([sys.executable, "-c", ""], check=True))
     start = "from archlab.cli.main import main; main(['describe', 'gemma-3-27b-text'])"

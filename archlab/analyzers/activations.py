@@ -84,6 +84,8 @@ def activations(
                                ("loss", loss, LOSS), ("gradients", gradients, GRADIENTS)):  # fmt: skip
         if value not in known:
             raise SpecError(f"{name}={value!r} must be one of {', '.join(known)}{nearest(str(value), known)}")
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise SpecError(f"chunk={chunk!r} must be a whole number of 1 or more: rows of logits")
     width = load_precision(precision).activation_bytes
     how = How(width, attention == "fused", work.train, checkpointing)
     sections = [*_sections(ledger(spec, work) if rows is None else rows, work, how)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from archlab.algebra import Number, floor_div, is_scalar, where
+from archlab.algebra import Number, is_scalar, maximum, where
 from archlab.analyzers.latency import seconds_on
 from archlab.analyzers.memory import Memory, Setting, memory_in, setting
 from archlab.analyzers.params import weight_bytes
@@ -28,11 +28,24 @@ MOST_BATCH = 2**20
 """Where the search ends: a model whose memory does not grow fits any context."""
 
 
+ASKED = 512
+"""Candidates of a search that are asked at once."""
+
+MOST_TRIED = 16
+"""Ranks that are tried, of each sort."""
+
+SAVERS: tuple[Mapping[str, Any], ...] = (
+    {"checkpointing": "full"}, {"loss": "fused"}, {"checkpointing": "full", "loss": "fused"},
+    {"optimizer": "adamw_8bit"}, {"lora_rank": 16},
+)  # fmt: skip
+"""Changes of a training that take less."""
+
+
 @dataclass(frozen=True)
 class Remedy:
     """One change that makes it fit."""
 
-    kind: str  # precision | kv | parallel | engine | context | batch
+    kind: str  # precision | kv | engine | tp | pp | training | zero
     words: str
     needed: Number
 
@@ -85,6 +98,8 @@ def fit(
     With `training`, whether a step on them can be trained. The other arguments are those of `memory`.
     Raises ArchlabError.
     """
+    if not isinstance(spec, ModelSpec):
+        raise SpecError("fit takes a model (archlab.load)")
     at = setting(hardware, precision, engine, parallel, training, kv, capacity, options)
     if at.capacity is None:
         raise SpecError("fit needs hardware, or capacity in bytes")
@@ -123,7 +138,11 @@ def fit_in(spec: ModelSpec, work: Workload, at: Setting, remedies: bool = True) 
 
 def max_context(spec: ModelSpec, work: Workload, at: Setting) -> Number:
     """The most tokens that each of the workload's sequences can have: exactly, one more does not fit."""
-    return largest(lambda n: _fits(spec, lambda: work.resized(work.batch, n), at), MOST_CONTEXT)
+    follows = work.prefix is work.context or (is_scalar(work.context) and work.prefix == work.context)
+    least = 1 if follows else maximum(1, work.prefix)
+    if spec.vision is not None and spec.encoder is None and not spec.vision.counted:
+        least = maximum(least, work.images * spec.vision.tokens)
+    return largest(lambda n: _fits(spec, lambda: work.resized(work.batch, n), at), MOST_CONTEXT, least)
 
 
 def max_batch(spec: ModelSpec, work: Workload, at: Setting) -> Number:
@@ -131,27 +150,36 @@ def max_batch(spec: ModelSpec, work: Workload, at: Setting) -> Number:
     return largest(lambda n: _fits(spec, lambda: work.resized(n, work.context), at), MOST_BATCH)
 
 
-def largest(holds: Callable[[Number], Any], most: int) -> Number:
-    """The largest n from 0 to `most` that holds, where all smaller ones do; element by element on columns."""
-    low: Number = 0
-    high: Number = most
-    while _apart(low, high):
-        middle = floor_div(low + high + 1, 2)
-        good = holds(middle)
-        low, high = where(good, middle, low), where(good, high, middle - 1)
-    return low
+def largest(holds: Callable[[Number], Any], most: int, least: Number = 1) -> Number:
+    """The largest n from `least` to `most` that holds, where all smaller ones do, else 0; in each place of a column.
 
+    Many candidates are asked at once, along an axis of their own: a column costs little more than a number.
+    """
+    import numpy
 
-def _apart(low: Number, high: Number) -> bool:
-    return bool(low < high) if is_scalar(low) and is_scalar(high) else bool((low < high).any())
+    low = numpy.asarray(where(holds(least), least, 0), dtype=numpy.float64)
+    high = numpy.where(low > 0, float(most), 0.0)
+    parts = max(2, ASKED // low.size)
+    shares = numpy.arange(1, parts + 1).reshape(-1, *(1,) * low.ndim) / parts
+    while (low < high).any():
+        tried = numpy.maximum(low + numpy.ceil((high - low) * shares), least)
+        good = numpy.broadcast_to(holds(tried), tried.shape).sum(axis=0, keepdims=True)
+        last = numpy.take_along_axis(tried, numpy.maximum(good - 1, 0), axis=0)[0]
+        after = numpy.take_along_axis(tried, numpy.minimum(good, parts - 1), axis=0)[0]
+        low, high = numpy.where(good[0] > 0, last, low), numpy.where(good[0] < parts, after - 1, high)
+    return low if low.ndim else int(low)
 
 
 def _fits(spec: ModelSpec, work: Callable[[], Workload], at: Setting) -> Any:
     """Whether a workload fits; one that the engine refuses (beyond its max_model_len) does not."""
     try:
-        return memory_in(spec, work(), at).fits
+        asked = work()
+        good = memory_in(spec, asked, at).fits
     except SpecError:
         return False
+    for condition, _ in (*spec.work_rules(asked), *at.engine.rules(asked)):
+        good = good & condition  # of a column, some
+    return good
 
 
 def _tokens_per_s(spec: ModelSpec, work: Workload, at: Setting) -> Number | None:
@@ -164,7 +192,7 @@ def _tokens_per_s(spec: ModelSpec, work: Workload, at: Setting) -> Number | None
 def _remedies(spec: ModelSpec, work: Workload, at: Setting) -> Iterator[Remedy]:
     """Changes that make it fit, one at a time; of precisions and of ranks the first that does, the least loss first."""
     done: set[str] = set()
-    for kind, words, change in _changes(spec, at):
+    for kind, words, change in (*_changes(spec, at), *_of_training(at)):
         if kind in done:
             continue
         try:
@@ -173,7 +201,7 @@ def _remedies(spec: ModelSpec, work: Workload, at: Setting) -> Iterator[Remedy]:
             continue  # this model cannot be split so, or that engine does not run it
         if found.fits:
             yield Remedy(kind, words, found.needed)
-            done |= {kind}
+            done |= {kind} - {"training", "engine"}
 
 
 def _changes(spec: ModelSpec, at: Setting) -> Iterator[tuple[str, str, Callable[[], Setting]]]:
@@ -186,9 +214,24 @@ def _changes(spec: ModelSpec, at: Setting) -> Iterator[tuple[str, str, Callable[
         yield "engine", words, partial(_changed, at, engine=partial(replace, at.engine, **options))
     for precision in _smaller(spec, at):
         yield "precision", f"--precision {precision.name}", partial(replace, at, precision=precision)
-    for tp in (2, 4, 8, 16):
-        if tp > at.parallel.tp:
-            yield "parallel", f"--tp {tp}", partial(_changed, at, parallel=partial(replace, at.parallel, tp=tp))
+    for way in ("tp", "pp"):
+        for ways in range(getattr(at.parallel, way) + 1, MOST_TRIED + 1) if way in at.engine.splits else ():
+            yield way, f"--{way} {ways}", partial(_changed, at, parallel=partial(replace, at.parallel, **{way: ways}))
+
+
+def _of_training(at: Setting) -> Iterator[tuple[str, str, Callable[[], Setting]]]:
+    if at.training is None:
+        return
+    for options in SAVERS:
+        words = " ".join(f"--training-option {key}={value}" for key, value in options.items())
+        yield "training", words, partial(_changed, at, training=partial(replace, at.training, **options))
+    for dp in (2, 4, 8, 16):
+        if dp > at.parallel.dp and "dp" in at.engine.splits:
+            changes = {
+                "training": partial(replace, at.training, zero=3),
+                "parallel": partial(replace, at.parallel, dp=dp),
+            }
+            yield "zero", f"--training-option zero=3 --dp {dp}", partial(_changed, at, **changes)
 
 
 def _changed(at: Setting, **made: Callable[[], Any]) -> Setting:

@@ -10,8 +10,9 @@ from typing import Any
 
 from archlab.algebra import Number
 from archlab.engines import load_engine
-from archlab.engines.base import Engine
+from archlab.engines.base import Engine, check_runs
 from archlab.errors import SpecError
+from archlab.formats import FORMATS
 from archlab.items import Item, by_kind
 from archlab.ledger import ledger
 from archlab.precision import Precision, cache_precision
@@ -44,10 +45,12 @@ def kv_cache(
     values, kept by cross-attention or merged attention). Layers that share another's K/V hold none.
     Raises ArchlabError.
     """
-    engine, precision = load_engine(engine, options), cache_precision(precision)
+    engine, form, named = load_engine(engine, options), cache_precision(precision), precision
+    if not isinstance(named, Precision) and named not in FORMATS:  # a precision's name, not a format's
+        check_runs(engine, form)
     work = Workload(batch, context=context, source=source)  # refuses sizes that cannot be
     spec.admit(work)
-    items = cache_items(spec, work, precision, engine)
+    items = cache_items(spec, work, form, engine)
     parts = by_kind(items)
     return KVCache(sum(parts.values()), parts, items)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archlab.algebra import Number, ceil_div, is_scalar, maximum, octets
+from archlab.algebra import Number, ceil_div, is_column, is_scalar, maximum, minimum, octets, plain
 from archlab.analyzers.activations import activations
 from archlab.analyzers.training import Training, divided_over, load_training, training_items
 from archlab.engines import load_engine
@@ -23,7 +23,11 @@ from archlab.parallel import Parallel, Rank, load_parallel, ranks
 from archlab.precision import Precision, load_precision
 from archlab.rows import Weight
 from archlab.spec import ModelSpec, Workload
+from archlab.units import memory as memory_bytes
 from archlab.units import show_count
+
+LEAST = 2**26
+"""Bytes: less is no device, and was meant in another unit."""
 
 TIGHT = 0.05
 """Less than this share of the capacity left: it fits, barely."""
@@ -51,6 +55,8 @@ class Memory:
     capacity  what a program can have of the device
     budget    what the engine uses of it at most; both None where no device was named
     host      bytes in the host's memory (tables of which a row a token is read)
+    room      all memory of a device that has none but the system's, which holds `host` too; else None
+    notes     what the numbers leave open: sentences
     """
 
     items: tuple[Item, ...]
@@ -60,6 +66,8 @@ class Memory:
     capacity: Number
     budget: Number
     host: Number
+    room: Number = None
+    notes: tuple[str, ...] = ()
 
     @property
     def by_part(self) -> dict[str, Number]:
@@ -67,18 +75,24 @@ class Memory:
         return by_part(tuple(item for item in self.items if item.on == "device"))
 
     @property
-    def fits(self) -> Any:
-        """Whether what is needed is within the budget: a bool, or a column of them. Raises SpecError without a device."""
+    def left(self) -> Number:
+        """Bytes of the budget that are left, negative where it does not fit. Raises SpecError without a device."""
         if self.budget is None:
-            raise SpecError("memory was asked without hardware, so there is nothing to fit into")
-        return self.needed <= self.budget
+            raise SpecError("memory was asked without hardware or capacity, so there is nothing to fit into")
+        left = self.budget - self.needed
+        return left if self.room is None else minimum(left, self.room - self.needed - self.host)
+
+    @property
+    def fits(self) -> Any:
+        """Whether what is needed is within the budget: a bool, or a column. Raises SpecError without a device."""
+        return self.left >= 0
 
     @property
     def verdict(self) -> str:
-        """fits | tight (less than 5 % of the budget left) | no. For scalars."""
-        if not self.fits:
-            return "no"
-        return "tight" if self.needed > (1 - TIGHT) * self.budget else "fits"
+        """fits | tight (less than 5 % of the budget left) | no. Raises SpecError for columns, which `fits` is for."""
+        if not is_scalar(self.left):
+            raise SpecError("verdict is for one number; .fits is a column of them")
+        return "no" if self.left < 0 else "tight" if self.left < TIGHT * self.budget else "fits"
 
 
 @dataclass(frozen=True)
@@ -114,11 +128,28 @@ def memory(
     capacity   bytes, instead of what the device says that a program can have
     Raises ArchlabError.
     """
+    if not isinstance(spec, ModelSpec) or not isinstance(work, Workload):
+        raise SpecError("memory takes a model (archlab.load) and an archlab.Workload")
     if work.train:
         training = training or Training()
     elif training is not None:
         raise SpecError("training says how a step is trained, and the workload has train=False")
-    return memory_in(spec, work, setting(hardware, precision, engine, parallel, training, kv, capacity, options))
+    at = setting(hardware, precision, engine, parallel, training, kv, capacity, options)
+    _check_columns(spec, work, at)
+    return memory_in(spec, work, at)
+
+
+def _check_columns(spec: ModelSpec, work: Workload, at: Setting) -> None:
+    """Raises SpecError where a column has a value that alone would be refused: here no mask says which points stand."""
+    for name in ("batch", "new", "context"):
+        if is_column(getattr(work, name)) and not bool(
+            ((getattr(work, name) >= 1) & (getattr(work, name) % 1 == 0)).all()
+        ):
+            raise SpecError(f"{name} must be whole numbers of 1 or more, in each place of the column")
+    for condition, _ in (*spec.work_rules(work), *at.engine.rules(work), *at.parallel.rules(spec)):
+        if is_column(condition) and not bool(condition.all()):
+            where = [int(i) for i in (~condition).ravel().nonzero()[0][:3]]
+            raise SpecError(f"the columns have values that cannot be, first at places {where}; ask for one to hear why")
 
 
 def setting(
@@ -133,14 +164,39 @@ def setting(
 ) -> Setting:
     """The names read. Raises ArchlabError for what does not go together."""
     found, bits = load_engine(engine, options), load_precision(precision, kv)
+    if kv is not None and found.kv_given is not None:
+        raise SpecError(f"kv={kv} and the engine's own option ({found.kv_given}) both say the cache's format; drop one")
     if found.name not in bits.engines:
         raise SpecError(
             f"engine {found.name} cannot run precision {bits.name} ({', '.join(bits.engines)} can); "
             f"archlab engines lists what {found.name} runs"
         )
     device = None if hardware is None else load_hardware(hardware)
-    room = capacity if capacity is not None or device is None else device.available_bytes
-    return Setting(bits, found, device, load_parallel(parallel), load_training(training), room)
+    ranks, steps = load_parallel(parallel), load_training(training)
+    _check_ranks(found, ranks)
+    if steps is not None:
+        steps.check_ranks(ranks)
+    room = device.available_bytes if capacity is None and device is not None else _capacity(capacity)
+    return Setting(bits, found if device is None else found.on(device), device, ranks, steps, room)
+
+
+def _check_ranks(engine: Engine, parallel: Parallel) -> None:
+    for name in ("tp", "pp", "cp", "dcp", "ep", "dp"):
+        ways = getattr(parallel, name)
+        if name not in engine.splits and not (is_scalar(ways) and ways == 1):
+            raise SpecError(
+                f"{name}={ways} cannot be: engine {engine.name} splits a model by {', '.join(engine.splits)}"
+            )
+
+
+def _capacity(given: Any) -> Number:
+    """Bytes that were given instead of a device's, as a number or as '20 GiB'. Raises SpecError."""
+    if given is None or is_column(given):
+        return given
+    found = memory_bytes(given, "capacity") if isinstance(given, str) else plain(given)
+    if not isinstance(found, int) or isinstance(found, bool) or found < LEAST:
+        raise SpecError(f"capacity={given!r} must be bytes, {LEAST:,} or more; write it as 20 GiB")
+    return found
 
 
 def memory_in(spec: ModelSpec, work: Workload, at: Setting) -> Memory:
@@ -158,7 +214,9 @@ def memory_in(spec: ModelSpec, work: Workload, at: Setting) -> Memory:
     budget = None if at.capacity is None else at.engine.reserved(at.capacity, at.capacity)
     reserved = needed if at.capacity is None else at.engine.reserved(at.capacity, needed)
     host = sum(item.bytes for item in fullest.items if item.on == "host")
-    return Memory(fullest.items, found, needed, reserved, at.capacity, budget, host)
+    room = at.device.memory_bytes if at.device is not None and at.device.shared else None
+    notes = at.engine.notes(at.device, at.precision, spec)
+    return Memory(fullest.items, found, needed, reserved, at.capacity, budget, host, room, notes)
 
 
 def _fullest(found: tuple[OnRank, ...]) -> OnRank:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from archlab.algebra import Number, ceil_div, floor_div, is_scalar, maximum, octets, product, where
+from archlab.algebra import Number, ceil_div, floor_div, is_scalar, maximum, octets, plain, product, where
 from archlab.errors import SpecError, nearest
 from archlab.formats import FORMATS
 from archlab.items import ESTIMATE, Item
@@ -101,14 +101,30 @@ class Training:
     lora_format: str = choice("format of the adapters (PEFT keeps them in fp32)", ("fp32", "bf16"), "fp32")
 
     def __post_init__(self) -> None:
+        for name in fields_of(Training):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         check_fields(Training, "training", {name: getattr(self, name) for name in fields_of(Training)})
+        if self.lora_rank is None:
+            for name in ("lora_targets", "lora_format"):
+                if getattr(self, name) != fields_of(Training)[name].default:
+                    raise SpecError(f"{name} is about adapters; give lora_rank too")
+        if len(set(self.lora_targets)) < len(self.lora_targets):
+            raise SpecError(f"lora_targets={list(self.lora_targets)} has a target twice")
+
+    def check_ranks(self, parallel: Parallel) -> None:
+        """Raises SpecError where ZeRO has nothing to divide over."""
+        ranks = parallel.dp * parallel.cp
+        if self.zero and is_scalar(ranks) and ranks == 1:
+            raise SpecError(f"zero={self.zero} divides over dp x cp ranks, and there is one; give dp")
 
 
 def load_training(given: Training | Mapping[str, object] | None) -> Training | None:
     """A training from its keys, or as it is. Raises SpecError."""
     if given is None or isinstance(given, Training):
         return given
-    check_fields(Training, "training", given)
+    if not isinstance(given, Mapping):
+        raise SpecError(f"training={given!r} must be keys such as {{'optimizer': 'adamw'}}")
+    check_fields(Training, "training", {str(name): plain(value) for name, value in given.items()})
     return Training(**given)  # type: ignore[arg-type]
 
 
@@ -150,6 +166,8 @@ def trained(rows: Ledger, precision: Precision, training: Training) -> tuple[Tra
 
 def _weights(rows: Ledger, precision: Precision) -> Iterator[Trained]:
     for entry, weight, _ in stored(rows):
+        if entry.in_tower and _rests(rows):
+            continue  # a tower that reads nothing gets no gradients, and an optimizer keeps nothing of it
         for form, count in precision.formats(rows, entry, weight):
             if form.name not in TRAINABLE:
                 raise SpecError(
@@ -157,6 +175,11 @@ def _weights(rows: Ledger, precision: Precision) -> Iterator[Trained]:
                     f"gradients need {', '.join(TRAINABLE)}; lora_rank trains adapters beside it"
                 )
             yield Trained(weight, tuple(entry.sizes[a] for a in weight.axes), count, form.bits)
+
+
+def _rests(rows: Ledger) -> bool:
+    """Whether no image is read in the step."""
+    return rows.work is not None and is_scalar(rows.work.new_images) and rows.work.new_images == 0
 
 
 def _adapters(rows: Ledger, training: Training) -> Iterator[Trained]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from archlab.algebra import Number
 from archlab.rows import Op, Weight, divided, matmul, norm, vector
@@ -25,6 +26,7 @@ class AltUp(Block):
     """
 
     part = "altup"
+    roles: ClassVar[tuple[str, ...]] = ("router", "norm", "predict", "correct", "scale")
 
     d_model: Number = field(kw_only=True)
     norm_eps: float = field(kw_only=True, default=1e-6)
@@ -72,6 +74,7 @@ class AltUp(Block):
 class AltUpSplit(AltUp):
     """Before the layers: the embedding projected to each further stream."""
 
+    roles = ("project",)
     splits = divided(I="even d_model")
 
     def weights(self) -> Iterator[Weight]:
@@ -89,6 +92,7 @@ class AltUpSplit(AltUp):
 class AltUpMerge(AltUp):
     """After the layers: the further streams projected back, and the mean of all. On the rows that get logits."""
 
+    roles = ("project",)
     splits = divided(I="even d_model")
 
     def weights(self) -> Iterator[Weight]:

@@ -23,6 +23,7 @@ class Attention(Block):
     """Sizes and options of one kind of attention layer. The fields without an explanation come from the stack."""
 
     part = "attention"
+    roles = ("q", "k", "v", "o", "norm")
     splits = divided(N="even n_heads", K="heads n_kv_heads", G="quotient NK")
 
     d_model: Number = field(kw_only=True)

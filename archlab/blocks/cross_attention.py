@@ -19,6 +19,7 @@ class CrossAttention(Block):
     """Sizes of the cross-attention. `d_model` comes from the stack, `d_source` from the encoder's."""
 
     part = "cross_attention"
+    roles = ("q", "k", "v", "o")
     splits = divided(N="even n_heads", K="heads n_kv_heads", G="quotient NK")
 
     d_model: Number = field(kw_only=True)

@@ -21,6 +21,7 @@ class Embedding(Block):
     """Token ids to the residual stream. `source_table` is the encoder's embedding, where there is one."""
 
     part = "embedding"
+    roles = ("embedding", "end_of_image")
     splits = divided(V="padded vocab_size")
 
     d_model: Number = field(kw_only=True)
@@ -80,6 +81,7 @@ class Head(Block):
     """The residual stream to logits, on R rows of each sequence: all new tokens, or the last."""
 
     part = "head"
+    roles = ("head",)
     splits = divided(V="padded vocab_size")
 
     d_model: Number = field(kw_only=True)

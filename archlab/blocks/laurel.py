@@ -19,6 +19,7 @@ class Laurel(Block):
     """Sizes of the branch. The fields without an explanation come from the stack."""
 
     part = "laurel"
+    roles = ("left", "right", "norm")
     splits = divided(J="even rank")
 
     d_model: Number = field(kw_only=True)

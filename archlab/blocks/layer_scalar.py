@@ -15,6 +15,7 @@ class LayerScalar(Block):
     """The scalar. `d_model` comes from the stack."""
 
     part = "norm"
+    roles = ("scalar",)
 
     d_model: Number = field(kw_only=True)
 

@@ -21,6 +21,7 @@ class MLP(Block):
     """Sizes of the feed-forward. `d_model` comes from the stack."""
 
     part = "mlp"
+    roles = ("gate", "up", "down")
     splits = divided(F="even d_ff")
 
     d_model: Number = field(kw_only=True)

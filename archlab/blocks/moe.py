@@ -21,6 +21,7 @@ class MoE(Block):
     """Sizes of the mixture. The fields without an explanation come from the stack."""
 
     part = "moe"
+    roles = ("router", "gate", "up", "down", "norm")
     splits = divided(Z="experts experts", F="width d_ff", Y="chosen top_k")
 
     d_model: Number = field(kw_only=True)

@@ -30,6 +30,7 @@ class RMSNorm(Block):
     """A norm over the residual stream."""
 
     part = "norm"
+    roles = ("norm",)
 
     d_model: Number = field(kw_only=True)
     eps: float = field(kw_only=True, default=1e-6)
@@ -50,6 +51,7 @@ class LayerNorm(Block):
     """x less its mean, over its deviation, times a gain, plus a bias."""
 
     part = "norm"
+    roles = ("norm",)
 
     d_model: Number = field(kw_only=True)
     eps: float = field(kw_only=True, default=1e-6)

@@ -20,6 +20,7 @@ class PerLayerEmbedding(Block):
     """The table, and the projection of the embedding. The fields without an explanation come from the stack."""
 
     part = "per_layer"
+    roles = ("table", "project", "norm")
     splits = divided(Z="padded table_rows", O="even width")
 
     d_model: Number = field(kw_only=True)
@@ -56,6 +57,7 @@ class PerLayerEmbedding(Block):
 class PerLayerInput(PerLayerEmbedding):
     """What a layer does with its slice."""
 
+    roles = ("gate", "project", "norm")
     splits = divided()
 
     def weights(self) -> Iterator[Weight]:

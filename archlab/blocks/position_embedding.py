@@ -18,6 +18,7 @@ class PositionEmbedding(Block):
     """The table of positions. `d_model` comes from the stack, `context` from the model."""
 
     part = "embedding"
+    roles = ("position",)
 
     d_model: Number = field(kw_only=True)
     context: Number = field(kw_only=True)

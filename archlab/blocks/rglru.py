@@ -22,6 +22,7 @@ class RGLRU(Block):
     """Sizes of the recurrent block. `d_model` comes from the stack."""
 
     part = "recurrent"
+    roles = ("y", "x", "out", "conv", "input_gate", "decay_gate", "decay")
     splits = divided(L="even width", N="even n_heads")
 
     d_model: Number = field(kw_only=True)

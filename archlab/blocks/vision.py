@@ -24,6 +24,7 @@ class Patches(Block):
     """Pixels (3, image_size, image_size) to a row of patches, with their positions. `d_model` comes from the stack."""
 
     part = "vision"
+    roles = ("patch", "position")
 
     d_model: Number = field(kw_only=True)
     image_size: Number = size("pixels of an image's side")
@@ -76,6 +77,7 @@ class Projector(Block):
     """Patches pooled over squares, normed, and projected to the decoder's width."""
 
     part = "projector"
+    roles = ("project", "norm")
     own_part = True
 
     d_model: Number = field(kw_only=True)
@@ -135,6 +137,7 @@ class Counted(Block):
     """A tower known by the number of its parameters: it counts, and cannot be run."""
 
     part = "vision"
+    roles = ("tower",)
 
     parameters: Number | None = size("parameters of the tower; null where all of it is a projector", None, none=True)
     projector: Number = size("parameters of what joins it to the decoder")
@@ -154,6 +157,7 @@ class CountedProjector(Counted):
     """What joins a counted tower to the decoder."""
 
     part = "projector"
+    roles = ("project",)
     own_part = True
 
     def sizes(self) -> dict[str, Number]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from archlab import yamlfile
@@ -40,16 +40,19 @@ class Asked:
     answer: Fit
 
 
-def ask(specs: Sequence[ModelSpec], settings: Sequence[Setting], batch: int, context: int | None) -> list[Asked]:
+def ask(
+    specs: Sequence[ModelSpec], settings: Sequence[Setting], batch: int, context: int | None, images: int = 0
+) -> list[Asked]:
     """Every model on every device. A context beyond a model's is computed, and said on stderr. Raises ArchlabError."""
     asked = []
     tokens = min(minimum_context(spec) for spec in specs) if context is None else context
     for spec in specs:
-        if tokens > spec.context:
-            say(f"archlab: {spec.name} was trained for {show_tokens(spec.context)} tokens; computed for {tokens:,}")
         for at in settings:
             work = workload(spec, batch, tokens, train=at.training is not None)
+            work = replace(work, images=images, new_images=images)
             asked.append(Asked(spec, at, work, fit_in(spec, work, at)))
+        if tokens > spec.context:
+            say(f"archlab: {spec.name} was trained for {show_tokens(spec.context)} tokens; computed for {tokens:,}")
     return asked
 
 
@@ -74,7 +77,7 @@ def facts(asked: Asked) -> dict[str, Any]:
         "model": asked.spec.name,
         "hardware": at.device.name if at.device else None,
         "precision": at.precision.name,
-        "kv": at.precision.kv,
+        "kv": at.engine.cache_words(at.precision),
         "engine": at.engine.name,
         "engine_options": asdict(at.engine),
         "parallel": asdict(at.parallel),
@@ -87,6 +90,7 @@ def facts(asked: Asked) -> dict[str, Any]:
         "budget_bytes": found.budget,
         "capacity_bytes": found.capacity,
         "host_bytes": found.host,
+        "notes": list(found.notes),
         "by_part": found.by_part,
         "items": [asdict(item) for item in found.items],
         "ranks": [{"stage": on.rank.stage, "count": on.rank.count, "bytes": on.total} for on in found.ranks],
@@ -130,10 +134,11 @@ def screen(asked: Asked) -> str:
 def how(asked: Asked) -> str:
     """'bf16, cache fp8, vllm, tp 2'."""
     at = asked.at
-    kv = f", cache {at.precision.kv}" if at.precision.kv != at.precision.name else ""
-    changed = [
-        f"{f.name}={getattr(at.engine, f.name)}" for f in fields(at.engine) if getattr(at.engine, f.name) != f.default
-    ]
+    cache = at.engine.cache_words(at.precision)
+    kv = f", cache {cache}" if cache != at.precision.name else ""
+    usual = type(at.engine)() if at.device is None else type(at.engine)().on(at.device)
+    names = [f.name for f in fields(at.engine)]
+    changed = [f"{n}={getattr(at.engine, n)}" for n in names if getattr(at.engine, n) != getattr(usual, n)]
     return ", ".join([at.precision.name + kv, " ".join([at.engine.name, *changed]), *_split(at)])
 
 
@@ -147,15 +152,19 @@ def _verdict(asked: Asked) -> Iterator[str]:
     at, found, work = asked.at, asked.answer.memory, asked.work
     what = "training step" if work.train else "serving"
     sequences = "1 sequence" if work.batch == 1 else f"{work.batch} sequences"
-    yield f"{bold(asked.spec.name)}   {what}, {sequences} of {show_tokens(work.context)}   {how(asked)}"
+    replica = " a replica" if at.parallel.dp > 1 else ""
+    yield wrapped(
+        f"{bold(asked.spec.name)}   {what}, {sequences} of {show_tokens(work.context)}{replica}   {how(asked)}", 4
+    )
     device = at.device.name if at.device else "the capacity given"
     of = f"{show_gib(found.budget)} of {device}"
     if found.budget != found.capacity:
         of = f"{show_gib(found.budget)} that {at.engine.name} takes of {device} ({show_gib(found.capacity)})"
     each = f" on the fullest of {at.parallel.ranks} ranks" if at.parallel.ranks > 1 else ""
-    left = found.budget - found.needed
-    words = f"{show_gib(left)} left" if left >= 0 else f"{show_gib(-left)} too much"
-    yield f"{bold(VERDICTS[found.verdict])}: {show_gib(found.needed)}{each}, of {of}; {words}"
+    words = f"{show_gib(found.left)} left" if found.left >= 0 else f"{show_gib(-found.left)} too much"
+    if found.room is not None and found.host:
+        words += f", with {show_gib(found.host)} of the host's in the same {show_gib(found.room)}"
+    yield wrapped(f"{bold(VERDICTS[found.verdict])}: {show_gib(found.needed)}{each}, of {of}; {words}", 4)
     if at.engine.name == "ideal":
         yield dim("ideal: the least that any program needs; --engine vllm, hf or llama_cpp adds an engine's own rules")
 
@@ -177,6 +186,7 @@ def _ledger(asked: Asked) -> str:
     if found.host:
         lines.append(f"{'host':<{LEFT}}{show_gib(found.host):>12}   tables in the host's memory: a row a token is read")
     notes = [wrapped(f"[{number}] {source}", 4) for source, number in sources.items()]
+    notes += [wrapped(note, 0) for note in found.notes]
     return "\n".join([*lines, *(dim(note) for note in notes)])
 
 
@@ -199,8 +209,9 @@ def _limits(asked: Asked) -> Iterator[str]:
     answer, work = asked.answer, asked.work
     trained = f"   (trained for {show_tokens(answer.trained_context)})" if is_scalar(answer.trained_context) else ""
     yield f"longest context, batch {work.batch:<6}{context_words(answer.max_context):>12}{trained}"
-    yield f"largest batch at {show_tokens(work.context):<6} {batch_words(answer.max_batch):>12}"
-    if answer.tokens_per_s is not None:
+    replica = "   (a replica)" if asked.at.parallel.dp > 1 else ""
+    yield f"largest batch at {show_tokens(work.context):<6} {batch_words(answer.max_batch):>12}{replica}"
+    if answer.tokens_per_s is not None and answer.fits:
         yield f"tokens per second, at most {rate_words(answer):>9}   (bound: decoding at {show_tokens(work.context)})"
 
 
@@ -213,11 +224,7 @@ def _remedies(asked: Asked) -> Iterator[str]:
     lines = [f"  {r.words:<40}{show_gib(r.needed):>12}" for r in answer.remedies]
     lines += [f"  {words}" for words in (*shorter, *fewer)]
     yield ""
-    yield (
-        "would fit with one of"
-        if lines
-        else "no single change of precision, cache, engine option or ranks makes it fit"
-    )
+    yield ("would fit with one of" if lines else "no single change that was tried makes it fit")
     yield from lines
 
 
@@ -234,4 +241,4 @@ def batch_words(sequences: int) -> str:
 def rate_words(answer: Fit) -> str:
     """'62.1', or '-' without a rate."""
     rate = answer.tokens_per_s
-    return "-" if rate is None else f"{rate:,.1f}" if rate < 1000 else f"{rate:,.0f}"
+    return "-" if rate is None or not answer.fits else f"{rate:,.1f}" if rate < 1000 else f"{rate:,.0f}"

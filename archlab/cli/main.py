@@ -177,6 +177,7 @@ def fit(
         str | None, typer.Option(help="tokens of a sequence: 32768 or 32k; 8k", show_default=False)
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="sequences at once")] = 1,
+    images: Annotated[int, typer.Option(min=0, help="images of a sequence, among its tokens")] = 0,
     precision: Annotated[str, typer.Option(help="a name of conf/precision: bf16, fp8, int4, q4_k_m ...")] = "bf16",
     kv: Annotated[str | None, typer.Option(help="format of the cache: bf16, fp8, q8_0 ...", show_default=False)] = None,
     engine: Annotated[str, typer.Option(help="a name of archlab engines")] = "ideal",
@@ -204,16 +205,18 @@ def fit(
     from archlab.analyzers.memory import setting
     from archlab.cli.fit import ask, facts, matrix, options_of, screen
     from archlab.presets import load
-    from archlab.units import memory, tokens
+    from archlab.units import tokens
 
     names, overrides = split_words(words)
     if not names:
         raise SpecError("fit takes a model, or several")
     if hardware is None and capacity is None:
         raise SpecError("fit needs --hardware (archlab hardware lists devices), or --capacity")
-    room = None if capacity is None else memory(capacity, "capacity")
+    if training_option and not train:
+        raise SpecError("--training-option is about a training step; add --train")
+    room = int(capacity) if capacity is not None and capacity.isdecimal() else capacity
     options = options_of(engine_option or [], "--engine-option")
-    training = options_of(training_option or [], "--training-option") if train or training_option else None
+    training = options_of(training_option or [], "--training-option") if train else None
     ranks = {"tp": tp, "pp": pp, "cp": cp, "ep": ep, "dp": dp}
     settings = [
         setting(device, precision, engine, ranks, training, kv, room, options)

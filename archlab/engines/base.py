@@ -9,14 +9,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archlab.algebra import Number, maximum, minimum
-from archlab.errors import SpecError, nearest
-from archlab.formats import Format
+from archlab.algebra import Number, maximum, minimum, plain
+from archlab.engines.runtime import unknown_overheads
+from archlab.errors import SpecError
+from archlab.formats import FORMATS, Format
 from archlab.items import Item
 from archlab.ledger import Entry, Ledger
 from archlab.precision import Precision
 from archlab.rows import State, Weight
-from archlab.spec import ModelSpec, Rule, Workload
+from archlab.spec import ModelSpec, Rule, Workload, fields_of
 
 if TYPE_CHECKING:
     from archlab.hardware import Hardware
@@ -43,6 +44,37 @@ class Engine:
 
     kv_formats: ClassVar[tuple[str, ...]] = ("fp8",)  # narrower formats of the cache than 16 bits
     savers: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # options that make it take less, each tried by itself
+    splits: ClassVar[tuple[str, ...]] = ("tp", "pp", "cp", "dcp", "ep", "dp")  # ranks that it has, as in Parallel
+
+    def __post_init__(self) -> None:
+        for name, f in fields_of(type(self)).items():
+            value = plain(getattr(self, name))
+            f.metadata["type"].check(name, value, f" of engine {self.name}")
+            object.__setattr__(self, name, value)
+
+    def on(self, device: Hardware) -> Engine:
+        """The engine as it starts on a device: defaults that depend on it are filled in."""
+        return self
+
+    def runs_on(self, device: Hardware) -> str | None:
+        """Why it does not run on a device, in a sentence; None where it does."""
+        return None
+
+    def notes(self, device: Hardware | None, precision: Precision, spec: ModelSpec | None = None) -> tuple[str, ...]:
+        """What a reader of its memory should know, a sentence each: whether it runs there, and what is not counted."""
+        if device is None:
+            return ()
+        said = (self.runs_on(device), _unknown(self, device), _no_rate(device, precision))
+        return tuple(sentence for sentence in said if sentence is not None)
+
+    @property
+    def kv_given(self) -> str | None:
+        """The cache's format where options set it, whatever the precision says; None where they leave it."""
+        return None
+
+    def cache_words(self, precision: Precision) -> str:
+        """The format that the cache is kept in: 'fp8', or 'k q8_0, v q4_0'."""
+        return precision.kv
 
     def rules(self, work: Workload) -> Iterator[Rule]:
         """What must hold between the options, and between them and a workload."""
@@ -78,14 +110,39 @@ def held(rows: Ledger, precision: Precision) -> Iterator[Held]:
 
 
 def cache_format(engine: Engine, precision: Precision, known: Collection[str]) -> Format:
-    """The format of the cache. Raises SpecError for one that the engine does not have."""
+    """The format of the cache. Raises SpecError for one that the engine lacks, with the nearest in bits that it has."""
     form = precision.kv_format
     if form.name not in known:
+        near = min(known, key=lambda name: abs(FORMATS[name].bits - form.bits))
         raise SpecError(
-            f"engine {engine.name} cannot keep its cache in {form.name}{nearest(form.name, known)} "
+            f"engine {engine.name} cannot keep its cache in {form.name}; nearest is {near!r} "
             f"(it can in {', '.join(known)})"
         )
     return form
+
+
+def check_runs(engine: Engine, precision: Precision) -> None:
+    """Raises SpecError for a precision that the engine does not run."""
+    if engine.name not in precision.engines:
+        raise SpecError(
+            f"engine {engine.name} cannot run precision {precision.name} ({', '.join(precision.engines)} can); "
+            f"archlab engines lists what {engine.name} runs"
+        )
+
+
+def _unknown(engine: Engine, device: Hardware) -> str | None:
+    what = unknown_overheads(engine.name, device) if engine.name != "ideal" else None
+    return None if what is None else f"{what} is not known for {engine.name} on {device.name} and not counted"
+
+
+def _no_rate(device: Hardware, precision: Precision) -> str | None:
+    """Narrow products that a device has no rate for; 16 bits are an engine's own matter."""
+    if precision.compute not in ("fp8", "fp4", "int8", "int4") or precision.compute in device.peak_flops:
+        return None
+    return (
+        f"{device.name} has no {precision.compute} rate: what {precision.name} stores is multiplied in a wider format "
+        "there, or not run"
+    )
 
 
 def chunk_of(spec: ModelSpec, work: Workload, tokens: Number, logits: str = "last") -> Workload:

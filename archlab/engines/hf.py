@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 SOURCE = "transformers 5.23.0, cache_utils.py"
 
+KV_FORMATS = ("bf16", "fp16", "fp32")
+"""Of the two caches: tensors in the model's own type. Its QuantizedCache is not modelled."""
+
 STATIC = {"global": "a slot a token", "local": "a slot a token of the window", "source": "a slot a source token",
           "recurrent": "states that do not grow"}  # fmt: skip
 DYNAMIC = STATIC | {"local": "the step's tokens, and window - 1 before them"}
@@ -43,6 +46,7 @@ class HF(Engine):
     title: ClassVar[str] = "transformers: the whole prefill at once"
     kv_formats: ClassVar[tuple[str, ...]] = ()
     savers: ClassVar[tuple[Mapping[str, Any], ...]] = ({"attn_implementation": "sdpa"},)
+    splits: ClassVar[tuple[str, ...]] = ("tp", "pp", "cp", "ep", "dp")
 
     static: bool = flag("StaticCache; else DynamicCache, what `generate` takes unless told", True)
     attn_implementation: str = choice("sdpa, or eager, which stores scores", ("sdpa", "eager"), "sdpa")
@@ -53,7 +57,7 @@ class HF(Engine):
         return "eager" if self.attn_implementation == "eager" else "fused"
 
     def cache(self, rows: Ledger, work: Workload, precision: Precision) -> tuple[Item, ...]:
-        cache_format(self, precision, ("fp32", "fp16", "bf16"))
+        cache_format(self, precision, KV_FORMATS)
         states, words = [*held(rows, precision)], STATIC if self.static else DYNAMIC
         bits: dict[str, Number] = {}
         for kept in states:

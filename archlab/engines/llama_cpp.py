@@ -62,6 +62,7 @@ class LlamaCpp(Engine):
     context_is: ClassVar[str] = "tokens of a sequence; its own n_ctx is context x n_seq"
     kv_formats: ClassVar[tuple[str, ...]] = ("q8_0", "q4_0")
     savers: ClassVar[tuple[Mapping[str, Any], ...]] = ({"swa_full": False}, {"n_ubatch": 128})
+    splits: ClassVar[tuple[str, ...]] = ("pp",)  # --split-mode layer; its rows are not modelled
 
     n_seq: int | None = size("sequences it is started for (--parallel); null: the batch", None, none=True)
     n_ubatch: int = size("tokens that it computes at once", 512)
@@ -89,6 +90,31 @@ class LlamaCpp(Engine):
                 at_most(work.batch, self.n_seq),
                 lambda: f"n_seq={self.n_seq} of engine llama_cpp must not be below batch={work.batch}",
             )
+
+    def runs_on(self, device: Hardware) -> str | None:
+        return f"llama_cpp has no backend for {device.name}" if device.kind in ("tpu", "accelerator") else None
+
+    def notes(self, device: Hardware | None, precision: Precision, spec: ModelSpec | None = None) -> tuple[str, ...]:
+        said = super().notes(device, precision, spec)
+        if spec is not None and any(stack.part is not None for stack in spec.stacks):
+            said += (
+                "towers are counted on the device; llama_cpp loads them only with --mmproj, from a file of their own",
+            )
+        return said
+
+    @property
+    def kv_given(self) -> str | None:
+        if self.cache_type_k is None and self.cache_type_v is None:
+            return None
+        keys, values = (None if t is None else TYPES[t] for t in (self.cache_type_k, self.cache_type_v))
+        if keys == values:
+            return keys
+        return ", ".join(f"{part} {name}" for part, name in (("k", keys), ("v", values)) if name is not None)
+
+    def cache_words(self, precision: Precision) -> str:
+        keys, values = (precision.kv if t is None else TYPES[t] for t in (self.cache_type_k, self.cache_type_v))
+        both = keys if keys == values else f"k {keys}, v {values}"
+        return f"{both}, sliding layers fp16" if self.swa_f16 and both != "fp16" else both
 
     def sequences(self, work: Workload) -> Number:
         """Sequences that it is started for."""

@@ -58,6 +58,14 @@ def overheads(engine: str, device: Hardware, ranks: int, without: frozenset[str]
     return tuple(found.values())
 
 
+def unknown_overheads(engine: str, device: Hardware) -> str | None:
+    """What of a process on a device no number is known for: all that it takes besides, its context, or nothing."""
+    kinds = {entry.kind for entry in _entries() if entry.names(engine, device)}
+    if not kinds:
+        return "what the process takes besides"
+    return None if "context" in kinds else "the context of the process"
+
+
 @lru_cache(maxsize=1)
 def _entries() -> tuple[Overhead, ...]:
     return tuple(_entry(given) for given in yamlfile.read(data_dir("conf") / "runtime.yaml")["overheads"])

@@ -20,7 +20,7 @@ at first the fewest layers decided alone: no Gemma has layers between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +35,7 @@ from archlab.algebra import (
     maximum,
     minimum,
     octets,
+    plain,
     where,
 )
 from archlab.engines.base import Engine, Held, cache_format, held, packed
@@ -43,7 +44,8 @@ from archlab.errors import SpecError
 from archlab.items import Item
 from archlab.ledger import Ledger, ledger
 from archlab.precision import Precision, cache_precision, with_kv
-from archlab.spec import ModelSpec, Rule, Workload, at_most, choice, flag, multiple_of, real, size
+from archlab.spec import ModelSpec, Rule, Workload, at_most, choice, flag, real, size
+from archlab.units import GIB
 
 if TYPE_CHECKING:
     from archlab.hardware import Hardware
@@ -55,6 +57,15 @@ DTYPES: Mapping[str, str | None] = {
 """What --kv-cache-dtype takes -> archlab's name of the format; auto: the precision's."""
 
 FORMATS = ("fp32", *dict.fromkeys(name for name in DTYPES.values() if name is not None))
+
+STEP_TOKENS, SMALL_STEP_TOKENS = 8192, 2048
+"""max_num_batched_tokens of a server unless told: on devices of 70 GiB and more other than an A100, and on others
+(vllm/engine/arg_utils.py get_batch_defaults; 0.28 is said to take 16384 from 160 GiB on, which was not looked up)."""
+
+TPU_STEP_TOKENS = {"tpu-v5e": 512, "tpu-v5p": 256, "tpu-v6e": 1024}
+
+BLOCK = 16
+"""Tokens of which a block is a multiple."""
 
 SOURCE = "vLLM, vllm/v1/core/kv_cache_utils.py and kv_cache_interface.py"
 
@@ -165,15 +176,20 @@ class VLLM(Engine):
     name: ClassVar[str] = "vllm"
     title: ClassVar[str] = "vLLM: blocks of a pool, and its hybrid manager"
     kv_formats: ClassVar[tuple[str, ...]] = ("fp8",)
+    splits: ClassVar[tuple[str, ...]] = ("tp", "pp", "cp", "dcp", "ep", "dp")
     savers: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"max_num_batched_tokens": 2048}, {"enforce_eager": True}, {"gpu_memory_utilization": 0.95},
     )  # fmt: skip
 
     block_size: int = size("tokens of a block", 16, most=2**20)
-    max_num_batched_tokens: int = size(
-        "tokens of a step; a server takes 2048 by default, 8192 on 70 GiB or more (not A100)", 8192
+    max_num_batched_tokens: int | None = size(
+        "tokens of a step; null: by the device as a server does, 8192 on 70 GiB or more (not A100), else 2048; "
+        "8192 without a device",
+        None, none=True,
+    )  # fmt: skip
+    max_num_seqs: int | None = size(
+        "sequences that run at once, whose rows of logits the profile run holds; null: the batch", None, none=True
     )
-    max_num_seqs: int | None = size("sequences that run at once; null: the batch", None, none=True)
     gpu_memory_utilization: float = real("share of the device that it takes (0.9 in older versions)", 0.92)
     max_model_len: int | None = size("longest sequence that it admits; null: the context", None, none=True)
     kv_cache_dtype: str = choice("format of the cache; auto: the precision's", tuple(DTYPES), "auto")
@@ -183,7 +199,12 @@ class VLLM(Engine):
 
     def rules(self, work: Workload) -> Iterator[Rule]:
         yield not work.train, lambda: "engine vllm serves models and does not train them; engine=hf does"
-        yield multiple_of("block_size of engine vllm", self.block_size, "16", 16)
+        yield (
+            divides(BLOCK, self.block_size),
+            lambda: (
+                f"block_size={self.block_size} of engine vllm must be a multiple of {BLOCK}; {self._near()} would do"
+            ),
+        )
         yield (
             self.gpu_memory_utilization <= 1,
             lambda: f"gpu_memory_utilization={self.gpu_memory_utilization} of engine vllm is a share, at most 1",
@@ -199,17 +220,54 @@ class VLLM(Engine):
                 lambda: f"max_num_seqs={self.max_num_seqs} of engine vllm must not be below batch={work.batch}",
             )
             yield (
-                self.max_num_seqs <= self.max_num_batched_tokens,
+                self.max_num_seqs <= self.step_tokens,
                 lambda: (
-                    f"max_num_batched_tokens={self.max_num_batched_tokens} of engine vllm must not be below "
+                    f"max_num_batched_tokens={self.step_tokens} of engine vllm must not be below "
                     f"max_num_seqs={self.max_num_seqs}"
                 ),
             )
 
+    def _near(self) -> str:
+        """'16 or 32' of 17: the sizes of blocks on either side."""
+        below = self.block_size // BLOCK * BLOCK
+        return " or ".join(str(tokens) for tokens in (below, below + BLOCK) if tokens)
+
+    def on(self, device: Hardware) -> VLLM:
+        if self.max_num_batched_tokens is not None:
+            return self
+        large = device.memory_bytes >= 70 * GIB and "a100" not in device.name and device.kind != "tpu"
+        tokens = TPU_STEP_TOKENS.get(device.name, STEP_TOKENS if large else SMALL_STEP_TOKENS)
+        return replace(self, max_num_batched_tokens=tokens)
+
+    def runs_on(self, device: Hardware) -> str | None:
+        if device.vendor == "Apple":
+            return f"vllm does not run on the GPU of {device.name}; vLLM-Metal, a plugin, keeps its cache its own way"
+        if device.kind in ("phone", "cpu"):
+            return f"vllm keeps its pool in the host's memory on {device.name}, by other rules than are counted here"
+        return None
+
+    def notes(self, device: Hardware | None, precision: Precision, spec: ModelSpec | None = None) -> tuple[str, ...]:
+        said = super().notes(device, precision, spec)
+        if device is None or precision.compute in ("fp16", "fp32") or not _before_bf16(device):
+            return said
+        return (f"vllm refuses bf16 on {device.name}, whose compute capability is below 8; it runs fp16", *said)
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step: max_num_batched_tokens, or what a server takes on a large device."""
+        return STEP_TOKENS if self.max_num_batched_tokens is None else self.max_num_batched_tokens
+
+    @property
+    def kv_given(self) -> str | None:
+        return DTYPES[self.kv_cache_dtype]
+
+    def cache_words(self, precision: Precision) -> str:
+        return self.kv_given or precision.kv
+
     @property
     def in_flight(self) -> int:
         """Tokens that are scheduled and not done."""
-        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+        return self.step_tokens * (2 if self.async_scheduling else 1)
 
     def cache(self, rows: Ledger, work: Workload, precision: Precision) -> tuple[Item, ...]:
         layout = self.layout(rows, precision)
@@ -251,6 +309,7 @@ class VLLM(Engine):
 
     def pool(self, rows: Ledger, available: Number, max_model_len: Number, precision: Precision) -> Pool:
         """What it makes of so many bytes. Raises SpecError for a model without keys and values."""
+        available = _amount("available", available)
         layout = self.layout(rows, precision)
         if layout is None:
             raise SpecError(f"{rows.spec.name} has no keys and values to make a pool for")
@@ -277,7 +336,8 @@ class VLLM(Engine):
     def steps(self, spec: ModelSpec, work: Workload) -> tuple[Workload, ...]:
         if not spec.decodes:
             return (work,)
-        return packed(spec, work, self.max_num_batched_tokens), work.decode()
+        rows = work.batch if self.max_num_seqs is None else self.max_num_seqs
+        return packed(spec, work, self.step_tokens), replace(work.decode(), batch=rows)
 
     def runtime(self, device: Hardware, ranks: int, precision: Precision) -> tuple[Item, ...]:
         return overheads(self.name, device, ranks, frozenset({"enforce_eager"} if self.enforce_eager else ()))
@@ -286,6 +346,12 @@ class VLLM(Engine):
         """Its share of the device, whatever the requests."""
         share = self.gpu_memory_utilization * capacity
         return int(share) if is_scalar(share) else share
+
+
+def _before_bf16(device: Hardware) -> bool:
+    """Whether it is an NVIDIA GPU of a compute capability below 8.0: older than Ampere, of 2020."""
+    old = device.released is not None and device.released < 2020
+    return device.vendor == "NVIDIA" and old and "bf16" not in device.peak_flops
 
 
 def layer_types(rows: Ledger, precision: Precision) -> list[LayerType]:
@@ -373,8 +439,31 @@ def available(
     peak_torch  weights and the most that the profile run had beside them, of max_num_batched_tokens tokens
     non_torch   CUDA context, NCCL, libraries
     graphs      CUDA graphs, counted from 0.21 on
+    Below 0 where they do not fit. Raises SpecError for what is no number of bytes, or no share.
     """
+    share = plain(gpu_memory_utilization)
+    if not _holds(share, lambda x: (x > 0) & (x <= 1)):
+        raise SpecError(f"gpu_memory_utilization={share!r} must be a share of the device, above 0 and at most 1")
+    given = {"capacity": capacity, "peak_torch": peak_torch, "non_torch": non_torch, "graphs": graphs}
+    capacity, peak_torch, non_torch, graphs = (_amount(name, n) for name, n in given.items())
     return capacity * gpu_memory_utilization - peak_torch - non_torch - graphs
+
+
+def _amount(name: str, n: Any) -> Number:
+    """Bytes: a number of 0 or more, or a column of them. Raises SpecError."""
+    n = plain(n)
+    if not _holds(n, lambda x: (x >= 0) & (x < float("inf"))):
+        raise SpecError(f"{name}={n!r} must be a number of bytes, 0 or more")
+    return n
+
+
+def _holds(n: Any, test: Callable[[Any], Any]) -> bool:
+    """Whether a number, or every point of a column, passes; a symbol is given the benefit of the doubt."""
+    if is_symbol(n):
+        return True
+    if is_column(n):
+        return n.dtype.kind == "f" and bool(test(n).all())
+    return is_scalar(n) and not isinstance(n, bool) and bool(test(n))
 
 
 def pool(
@@ -387,6 +476,7 @@ def pool(
 ) -> Pool:
     """What vLLM says when it starts with so many bytes for its pool: blocks, tokens, concurrency, padding.
 
+    available      bytes, rounded down, or a column of them
     max_model_len  the model's trained context where it is not given
     precision      the format of the cache, or a precision, whose `kv` is meant
     rows           the ledger of one rank, where the model is split

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from archlab import units
-from archlab.report import metrics, spreads, words
+from archlab.report import fits, metrics, spreads, words
 from archlab.report.metrics import Metric
-from archlab.report.parts import BOUND, CALCULATED, Finding
+from archlab.report.parts import BOUND, CALCULATED, ESTIMATE, Finding
 from archlab.report.points import Cast, Point
 from archlab.report.spreads import CLEAR, TIE, Spread
 
@@ -18,6 +18,8 @@ def findings(cast: Cast) -> tuple[Finding, ...]:
     """Three numbers: the cache, a decode step's bound, the parameters or what fits; what the run lacks is left out."""
     if not cast.ok:
         return ()
+    if fits.asked(cast.run):
+        return tuple(finding for finding in (_classes(cast), _pairs(cast), _stretch(cast)) if finding)
     work = [m for m in metrics.flops(cast.run, "decode") if m.at["workload"] == metrics.longest(cast.run)]
     step = spreads.decode(cast) or next(iter(work), None)
     growth = None if cast.run.is_study else _growth(cast)
@@ -102,13 +104,12 @@ def _room(cast: Cast) -> Finding | None:
     at = {"workload": reach, "precision": next(iter(metrics.precisions(run)), None)}
     parts = {p: [run.value(p.name, c, **at) for c in ("weights_bytes", "kv_cache_bytes")] for p in cast.ok}
     needs = {p: sum(found) for p, found in parts.items() if None not in found}
-    known = sorted((d["memory_bytes"], name) for name, d in run.meta["hardware"].items() if d.get("memory_bytes"))
-    for memory, name in known:
+    for memory, title in metrics.rooms(run):
         inside = [p for p in needs if needs[p] <= memory]
         if 0 < len(inside) < len(needs):
             verb = "keeps" if len(inside) == 1 else "keep"
             where = f"at {metrics.work_words(run, reach)} within the {units.show_gib(memory)} of"
-            text = escape(f"{verb} weights and KV cache {where} {metrics.device_title(run, name)}, activations aside: ")
+            text = escape(f"{verb} weights and KV cache {where} {title}, activations aside: ")
             return Finding(str(len(inside)), f"of {len(needs)}", text + _strong(_few(inside)) + escape("."), CALCULATED)
     return None
 
@@ -117,6 +118,60 @@ def _few(points: Sequence[Point]) -> str:
     """All names, or four and how many more."""
     more = [f"{len(points) - 4} more"] if len(points) > 5 else []
     return words.listing([p.tag for p in (points[:4] if more else points)] + more)
+
+
+# ---------------------------------------------------------------- what fits
+
+
+def _classes(cast: Cast) -> Finding | None:
+    """The largest model of each class of devices: the middle one, then the others from the smallest on."""
+    at = fits.usual(cast.run)
+    best = {device: fits.largest(held) for device, held in fits.grid(cast, at).items()}
+    firsts = {p: d for d, p in reversed(best.items()) if p is not None}  # the smallest device of each
+    if not firsts:
+        return None
+    point = list(firsts)[len(firsts) // 2]
+    number, unit = words.split(units.show_count(cast.run.value(point.name, "params")))
+    text = escape("parameters are the most that fit ") + _strong(metrics.device_title(cast.run, firsts[point]))
+    text += escape(f" {fits.at_words(cast.run, at)}: {point.tag}.")
+    rest = [f"{metrics.device_title(cast.run, d)}: {p.tag}" for p, d in reversed(firsts.items()) if p is not point]
+    return Finding(number, unit, text + escape(" " + "; ".join(rest) + "." if rest else ""), ESTIMATE)
+
+
+def _pairs(cast: Cast) -> Finding | None:
+    """How many pairs fit, in each precision, and the smallest device that holds all models."""
+    usual = fits.usual(cast.run)
+    counted: dict[str, tuple[int, int]] = {}
+    whole = None
+    for precision in metrics.precisions(cast.run):
+        columns = fits.grid(cast, {**usual, "precision": precision})
+        verdicts = [v for held in columns.values() for v in held.values()]
+        counted[precision] = sum(v.fits for v in verdicts), len(verdicts)
+        if precision == usual["precision"]:
+            whole = next((d for d, held in columns.items() if held and all(v.fits for v in held.values())), None)
+    (_, (n, of)), *others = counted.items()
+    if not of:
+        return None
+    text = escape("pairs of a model and a device fit ") + _strong(fits.at_words(cast.run, usual))
+    text += escape("".join(f"; {m} in {precision}" for precision, (m, _) in others) + ".")
+    every = f" The smallest device that holds all {len(cast.ok)} is {metrics.device_title(cast.run, whole)}."
+    return Finding(f"{n}", f"of {of}", text + escape(every if whole else " No device holds all."), ESTIMATE)
+
+
+def _stretch(cast: Cast) -> Finding | None:
+    """The longest context of the largest model, on the smallest device that it fits; and on the next ones."""
+    at = fits.usual(cast.run)
+    columns = fits.grid(cast, at)
+    point = next((p for p in reversed(fits.by_size(cast)) if any(h[p].fits for h in columns.values() if p in h)), None)
+    if point is None:
+        return None
+    room = [(d, held[point]) for d, held in columns.items() if point in held and held[point].fits]
+    device, first = room[0]
+    text = escape("tokens are the longest context of ") + _strong(point.tag)
+    text += escape(f" in {at['precision']} on {metrics.device_title(cast.run, device)}")
+    text += escape(f", of the {words.about(first.row['trained_context'])} that it was trained for")
+    other = [f"{metrics.device_title(cast.run, d)}: {v.reach()}" for d, v in room[1:4]]
+    return Finding(words.about(first.longest or 0), "", text + escape("; ".join(["", *other]) + "."), ESTIMATE)
 
 
 def _growth(cast: Cast) -> Finding | None:

@@ -6,10 +6,10 @@ changes, and says so when nothing does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from archlab import units
-from archlab.report import metrics, spreads, words
+from archlab.report import fits, metrics, spreads, words
 from archlab.report.load import Axis
 from archlab.report.metrics import Metric
 from archlab.report.parts import BOUND
@@ -21,11 +21,35 @@ def headline(cast: Cast) -> str:
     """The finding, in a sentence."""
     if not cast.ok:
         return f"No point of {cast.run.meta['name']} could be computed"
+    if fits.asked(cast.run) and (said := _fitting(cast)):
+        return said
     if not spreads.candidates(cast):
         return cast.run.meta["question"] or cast.run.meta["name"]
     if len(cast.ok) == 1:
         return _alone(cast)
     return _study(cast) if cast.run.is_study else _comparison(cast)
+
+
+def _fitting(cast: Cast) -> str:
+    """'With 32k tokens in q4_k_m, gemma-4-31b fits from NVIDIA L4 24GB up, and gemma-4-e4b from Jetson ... up'."""
+    at = fits.usual(cast.run)
+    best = {device: fits.largest(held) for device, held in fits.grid(cast, at).items()}
+    held = [(device, point) for device, point in best.items() if point is not None]
+    if not held:
+        return f"{words.sentence(fits.at_words(cast.run, at))}, no model fits any of the devices"
+    most = fits.by_size(cast).index
+    top = max((p for _, p in held), key=most)
+    ends = [next((d, p) for d, p in held if p is top), held[0]]
+    said = [f"{p.tag} {_from(cast, p, d, at)}" for d, p in dict.fromkeys(ends)]
+    return f"{words.sentence(fits.at_words(cast.run, at))}, {words.listing(said)}"
+
+
+def _from(cast: Cast, point: Point, device: str, at: Mapping[str, str | None]) -> str:
+    """'fits from NVIDIA L4 24GB up', or 'fits NVIDIA L4 24GB' where some larger device does not hold it."""
+    order = fits.by_room(cast.run)
+    larger = [fits.verdict(cast.run, point, {**at, "hardware": d}) for d in order[order.index(device) + 1 :]]
+    title = metrics.device_title(cast.run, device)
+    return f"fits from {title} up" if larger and all(v and v.fits for v in larger) else f"fits {title}"
 
 
 def _alone(cast: Cast) -> str:

@@ -88,10 +88,26 @@ def devices(run: Run) -> list[str]:
 
 
 def fits(run: Run, point: str, at: Mapping[str, str | None]) -> bool:
-    """False where weights and cache alone are more than the device's memory; True where that is not known."""
-    memory = run.meta["hardware"].get(at.get("hardware"), {}).get("memory_bytes")
+    """False where the row says so; of a row that does not say, where weights and cache alone are more than the device
+    has. True where that is not known."""
+    memory = room(run, at.get("hardware"))
+    said = None if memory is None else run.value(point, "fits", **at)
+    if said is not None:
+        return bool(said)
     needs = [run.value(point, column, **at) for column in ("weights_bytes", "kv_cache_bytes")]
     return memory is None or None in needs or sum(needs) <= memory
+
+
+def room(run: Run, hardware: str | None) -> int | None:
+    """Bytes that a program can have of a device; those that its driver reports, where a run says no more."""
+    facts = run.meta["hardware"].get(hardware, {})
+    return facts.get("available_bytes") or facts.get("memory_bytes")
+
+
+def rooms(run: Run) -> list[tuple[int, str]]:
+    """(bytes that a program can have, title) of the devices, the smallest first."""
+    found = {(room(run, name), facts.get("title") or name) for name, facts in run.meta["hardware"].items()}
+    return sorted((size, title) for size, title in found if size)
 
 
 def roomiest(run: Run) -> list[str]:
@@ -109,6 +125,11 @@ def device_title(run: Run, hardware: str | None) -> str:
 def precisions(run: Run) -> list[str]:
     """The precisions of the rows, in their order."""
     return [p for p in dict.fromkeys(r["precision"] for rows in run.rows.values() for r in rows) if p is not None]
+
+
+def engines(run: Run) -> list[str]:
+    """The engines of the rows, in their order; none in a run that does not say."""
+    return [e for e in dict.fromkeys(r.get("engine") for rows in run.rows.values() for r in rows) if e is not None]
 
 
 def _in_precision(run: Run, precision: str) -> str:

@@ -70,7 +70,8 @@ def hardware(cast: Cast) -> Table | None:
     if not known:
         return None
     columns = (
-        Column("memory_bytes", "Memory", "GiB"), Column("bandwidth_bytes_per_s", "Bandwidth", "GB/s"),
+        Column("memory_bytes", "Memory", "GiB"), Column("available_bytes", "Usable", "GiB"),
+        Column("bandwidth_bytes_per_s", "Bandwidth", "GB/s"),
         Column("peak_flops", "Peak", "TFLOP/s by format", number=False), Column("status", "Status", number=False),
         Column("source", "Source", number=False),
     )  # fmt: skip
@@ -84,8 +85,10 @@ def _device(name: str, device: Record) -> Row:
         device.get("peak_flops") or {},
     )
     peak = ", ".join(f"{form} {value / 1e12:,.4g}" for form, value in peaks.items())
+    usable = device.get("available_bytes")
     cells = (
         Cell(words.NONE if memory is None else f"{memory / units.GIB:,.1f}", memory),
+        Cell(words.NONE if usable is None else f"{usable / units.GIB:,.1f}", usable),
         Cell(words.NONE if rate is None else f"{rate / units.GB:,.0f}", rate), Cell(peak, peak),
         Cell(str(device.get("status") or words.NONE), device.get("status")),
         Cell(str(device.get("source") or words.NONE), device.get("source")),

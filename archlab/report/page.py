@@ -22,11 +22,11 @@ from archlab.report import headline, palette, words
 from archlab.report.charts.frame import FONT, TEMPLATE
 from archlab.report.facets import Facet, facets
 from archlab.report.load import Run, load_run
-from archlab.report.parts import Section
+from archlab.report.parts import ESTIMATE, Section
 from archlab.report.points import Cast, cast
 from archlab.report.sections import sections
 
-SCRIPTS = ("start", "theme", "filter", "text", "plots", "tables", "raw", "contents", "main")
+SCRIPTS = ("start", "theme", "filter", "text", "plots", "matrix", "tables", "raw", "contents", "main")
 """The page's script, in the order in which its files are joined."""
 
 PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
@@ -62,9 +62,10 @@ def html(run: Run) -> str:
     return _environment().get_template("page.html").render(
         headline=words.sentence(headline.headline(points)), lede=headline.lede(points), run=run, cast=points,
         pills=pills, sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
+        estimates=any(ESTIMATE in card.tags for section in made for card in section.cards),
         css=Markup(_text("page.css")), colours=Markup(_colours(points)), script=Markup(_script()),
         plotly=Markup(_plotly()), raw=Markup(_packed(_raw(run))),
-        figures=Markup(_packed({"figures": _figures(made), "template": TEMPLATE})),
+        figures=Markup(_packed({"figures": _figures(made), "matrices": _matrices(made), "template": TEMPLATE})),
         data=Markup(_json({
             "twins": _twins(points),
             "points": _filtered(points, pills),
@@ -132,6 +133,18 @@ def _figures(made: tuple[Section, ...]) -> dict[str, Any]:
     return {figure.id: figure.variants for figure in found}
 
 
+def _matrices(made: tuple[Section, ...]) -> dict[str, Any]:
+    """State of the switches -> point -> its cells, as kind, first line, second line and detail."""
+    found = (card.matrix for section in made for card in section.cards if card.matrix is not None)
+    return {
+        matrix.id: {
+            state: {p.index: [[s.kind, s.first, s.second, s.detail] for s in squares] for p, squares in rows.items()}
+            for state, rows in matrix.states.items()
+        }
+        for matrix in found
+    }
+
+
 def _filtered(points: Cast, pills: Sequence[Facet]) -> list[dict[str, Any]]:
     """Each point's name and the pills that hold it."""
     everyone = (*points.all, *points.stand_ins)
@@ -170,7 +183,11 @@ def _raw(run: Run) -> dict[str, Any]:
 
 
 def _columns(frame: pd.DataFrame) -> Mapping[str, list[Any]]:
-    """Column -> values, absent ones null."""
-    return {
-        str(c): [None if v is None or v is pd.NA or v != v else v for v in frame[c].tolist()] for c in frame.columns
-    }
+    """Column -> values, absent ones null; times to twelve figures, of which four are known."""
+    return {str(c): [_raw_value(v) for v in frame[c].tolist()] for c in frame.columns}
+
+
+def _raw_value(value: Any) -> Any:
+    if value is None or value is pd.NA or value != value:
+        return None
+    return words.significant(value, 12) if isinstance(value, float) else value

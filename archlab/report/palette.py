@@ -19,6 +19,7 @@ CHROME: dict[str, Pair] = {
     "bound": ("#734c00", "#f3cf8a"), "bound-wash": ("#fdf0cf", "#33290f"),
     "measured": ("#0b6b4a", "#86dcb7"), "measured-wash": ("#dff3ea", "#12291f"),
     "no": ("#9a2c1d", "#f3a79a"), "no-wash": ("#fbe3de", "#381b16"),
+    "estimate": ("#5b3f99", "#c9b6f5"), "estimate-wash": ("#efe9fb", "#261f3a"),
 }  # fmt: skip
 
 PARTS: dict[str, Pair] = {
@@ -30,7 +31,8 @@ PARTS: dict[str, Pair] = {
 }  # fmt: skip
 KINDS: dict[str, Pair] = {
     "global": ("#2664B9", "#5D98EB"), "local": ("#F1A33B", "#F0A745"), "recurrent": ("#2E8B62", "#5CC596"),
-    "weights": ("#8D97A9", "#7e899c"), "other": ("#9A5097", "#CA8BC7"),
+    "weights": ("#8D97A9", "#7e899c"), "activations": ("#8458C4", "#B897F0"), "runtime": ("#414854", "#d7dce5"),
+    "padding": ("#C3AE93", "#8f7e68"), "other": ("#9A5097", "#CA8BC7"),
 }  # fmt: skip
 
 RAMPS: tuple[tuple[Pair, ...], ...] = (

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from archlab.report.palette import Look
 from archlab.report.points import Point
 
-CALCULATED, BOUND, MEASURED = "calculated", "bound", "measured"
-"""How a number came to be. A bound is the least that a device's rates allow; it is neither measured nor a forecast."""
+CALCULATED, BOUND, MEASURED, ESTIMATE = "calculated", "bound", "measured", "estimate"
+"""How a number came to be. A bound is the least that a device's rates allow; it is neither measured nor a forecast. An
+estimate is memory that no formula gives exactly."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,29 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Square:
+    """A cell of a matrix: its kind is its colour; two lines, and all of it in words."""
+
+    kind: str
+    first: str
+    second: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A table of verdicts: `states` holds its cells for each state of the card's switches, by row."""
+
+    id: str
+    label: str
+    head: str
+    columns: tuple[tuple[str, str], ...]  # (what it is called, what stands below)
+    rows: tuple[Point, ...]
+    states: Mapping[str, Mapping[Point, tuple[Square, ...]]]
+    chosen: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """A big number, its unit, what it is, and how it came to be."""
 
@@ -124,6 +148,7 @@ class Card:
     switches: tuple[Switch, ...] = ()
     legend: tuple[Swatch, ...] = ()
     strips: tuple[Strip, ...] = ()
+    matrix: Matrix | None = None
     table: Table | None = None  # the card's own
     numbers: Table | None = None  # the same as the figures, in words
     raw: bool = False  # offers the run's own tables

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archlab.report import findings, outcomes, tables, times, words
-from archlab.report.charts import bounds, effect, kv_context, measured, memory, parameters, pattern, position
+from archlab.report import findings, fits, outcomes, tables, times, words
+from archlab.report.charts import bounds, effect, fit, kv_context, measured, memory, parameters, pattern, position
 from archlab.report.parts import BOUND, CALCULATED, MEASURED, Card, Section, Table
 from archlab.report.points import Cast
 
@@ -24,6 +24,22 @@ def _section(id_: str, title: str, question: str, *cards: Card | None) -> Sectio
 def _summary(cast: Cast) -> Section | None:
     found = findings.findings(cast)
     return _section("summary", "Summary", "What is worth remembering?", Card(findings=found) if found else None)
+
+
+def _fit_first(cast: Cast) -> Section | None:
+    """Before all else, where it is what the run asks."""
+    return _fit(cast) if fits.asked(cast.run) else None
+
+
+def _fit_later(cast: Cast) -> Section | None:
+    return None if fits.asked(cast.run) else _fit(cast)
+
+
+def _fit(cast: Cast) -> Section | None:
+    question = "Which model fits which device, and how long a context?"
+    return _section(
+        "fit", "Does it fit", question if fits.asked(cast.run) else "What fits which device?", fit.card(cast)
+    )
 
 
 def _differences(cast: Cast) -> Section | None:
@@ -81,7 +97,7 @@ def _latency(cast: Cast) -> Section | None:
 def _time_notes(cast: Cast, table: Table) -> tuple[str, ...]:
     first = "A bound is the least that the device's rates allow, operation by operation: calculated, not measured."
     nothing = "" if measured.rows(cast) else " Nothing was measured in this run."
-    return (first + nothing, *_beyond(table), *bounds.misfits(cast))
+    return (first + nothing, *times.left_out(cast), *_beyond(table), *bounds.misfits(cast))
 
 
 def _layers(cast: Cast) -> Section | None:
@@ -100,7 +116,11 @@ def _method(cast: Cast) -> Section | None:
     formulas = Card("Formulas", (CALCULATED,), "As they were evaluated.", facts=tuple(facts)) if facts else None
     said = meta["assumptions"]
     assumptions = Card("Assumptions", facts=tuple(("", str(text), False) for text in said)) if said else None
-    card = Card("Devices", caption="Dense peaks of the data sheets; memory as the driver reports it.", table=devices)
+    card = Card(
+        "Devices",
+        caption="Dense peaks of the data sheets; memory as the driver reports it, and what a program can have.",
+        table=devices,
+    )
     question = "Which formulas and which assumptions stand behind the numbers?"
     return _section("method", "Method", question, formulas, assumptions, card if devices else None)
 
@@ -128,5 +148,6 @@ def _provenance(cast: Cast) -> Section | None:
 
 
 _ALL: tuple[Callable[[Cast], Section | None], ...] = (
-    _summary, _differences, _effect, _parameters, _cache, _compute, _latency, _layers, _refused, _method, _provenance,
+    _summary, _fit_first, _differences, _effect, _parameters, _cache, _fit_later, _compute, _latency, _layers, _refused,
+    _method, _provenance,
 )  # fmt: skip

@@ -11,15 +11,32 @@ from archlab.report.metrics import Metric
 from archlab.report.parts import MEASURED, Cell, Column, Table
 from archlab.report.points import Cast, Point
 
+MOST = 60
+"""Columns of bounds: beyond, a table has the decode steps of the longest workload alone."""
+
 
 def times(cast: Cast) -> Table | None:
     """Each bound and each measurement in a column of its own, tagged."""
     by_device = metrics.devices(cast.run)
-    bounds = [m for phase in ("decode", "prefill") for m in metrics.bounds(cast.run, phase)]
+    bounds = _known(cast)
+    if len(bounds) > MOST:
+        bounds = [m for m in bounds if m.column == "decode_bound_s" and m.at["workload"] == metrics.longest(cast.run)]
     bounds.sort(key=lambda m: by_device.index(m.at["hardware"] or ""))
-    made = [_bound_column(cast, m) for m in bounds if m.known(cast.run, cast.ok)]
+    made = [_bound_column(cast, m) for m in bounds]
     made += _measured_columns(cast)
     return tables.table("times", "All times", "Point", cast.ok, _only(made, cast)) if made else None
+
+
+def left_out(cast: Cast) -> list[str]:
+    """Which bounds a table of many has not."""
+    reach = metrics.work_words(cast.run, metrics.longest(cast.run))
+    said = f"Decode steps at {reach} alone; the other bounds are in the whole run's download."
+    return [said] if len(_known(cast)) > MOST else []
+
+
+def _known(cast: Cast) -> list[Metric]:
+    found = (m for phase in ("decode", "prefill") for m in metrics.bounds(cast.run, phase))
+    return [m for m in found if m.known(cast.run, cast.ok)]
 
 
 def _bound_column(cast: Cast, metric: Metric) -> tables.Made:

@@ -108,6 +108,13 @@ def split(text: str) -> tuple[str, str]:
     return number, unit
 
 
+def about(tokens: int) -> str:
+    """'88k' of 90,624 tokens: rounded down, so that so many do fit."""
+    if tokens < 1024:
+        return f"{tokens:,}"
+    return f"{tokens // 1024:,}k" if tokens < 2**20 else f"{tokens / 2**20:.3g}M"
+
+
 def times(ratio: float) -> str:
     """'8.0', '1.06', '46': how many times, without the sign."""
     return f"{ratio:,.0f}" if ratio >= 20 else f"{ratio:.1f}" if ratio >= 1.5 else f"{ratio:.2f}"

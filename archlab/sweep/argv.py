@@ -203,7 +203,7 @@ def _fold(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[Any]
         elif "." in key and not key.startswith("hydra") and parsed.is_sweep_override():
             axes[key] = _axis(key, word, parsed)
         else:
-            kept[key] = f"++{key}={word.partition('=')[2]}" if key.startswith(("model.", "workload.")) else word
+            kept[key] = f"++{key}={word.partition('=')[2]}" if key.partition(".")[0] in GROUPS and "." in key else word
     for key in [k for k in kept if k in axes]:  # a single value given for an axis of the study
         axes.pop(key)
     return kept | {"grid": f"++grid={hydra_text(axes)}"}, axes
@@ -273,7 +273,7 @@ def _check_settings(given: Mapping[str, str]) -> None:
 
 
 def _fields(group: str, given: Mapping[str, str]) -> list[str] | None:
-    """Keys that a group's file may have, those of the chosen engines; None for a model, which has a check of its own."""
+    """Keys that a group's file may have, those of the chosen engines; None for a model, checked elsewhere."""
     if group == "engine":
         chosen = _text(given.get("engine", "engine=ideal")).split(",")
         return list(dict.fromkeys(key for name in chosen if name in ENGINES for key in fields_of(ENGINES[name])))

@@ -89,7 +89,8 @@ def write_models(
 
 
 def _row(spec: ModelSpec, workload: str, hardware: str, precision: str) -> dict[str, Any]:
-    work, at = load_serving(workload).work_for(spec), setting(hardware, precision, "ideal")
+    work, asked = load_serving(workload).work_for(spec), Asked(setting(hardware, precision, "ideal"), memory=True)
+    asked.check()
     place = {
         "workload": workload,
         "batch": work.batch,
@@ -98,7 +99,7 @@ def _row(spec: ModelSpec, workload: str, hardware: str, precision: str) -> dict[
         "precision": precision,
         "engine": "ideal",
     }
-    numbers = measures(spec, work, Asked(at, memory=True))
+    numbers = measures(spec, work, asked)
     found = {k: v.item() if hasattr(v, "item") else v for k, v in numbers.items()}
     front = {"point": spec.name, "base": spec.name, "is_base": True, **place, "status": "ok", "reason": None}
     return front | found | describe_point(spec)

@@ -52,9 +52,17 @@ class Asked:
     limits: bool = False
 
     @property
-    def has_rate(self) -> bool:
-        """Whether there is a device with a rate for the format of the products: else there are no bounds."""
-        return self.at.device is not None and self.at.precision.compute in self.at.device.peak_flops
+    def timed(self) -> Hardware | None:
+        """The device, where it has a rate for the format of the products: else there are no bounds."""
+        device = self.at.device
+        return device if device is not None and self.at.precision.compute in device.peak_flops else None
+
+    def check(self) -> None:
+        """Raises SpecError for memory of no device, and for a device that lacks the format, unless limits are asked."""
+        if self.at.device is None and self.memory:
+            raise SpecError("memory and limits need hardware")
+        if self.at.device is not None and not self.limits:
+            self.at.device.flops_per_s(self.at.precision.compute)
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ def evaluate(
     axes = _axes(spec, grid or {}, columns or {})
     shape = tuple(len(axis) for axis in axes)
     asked = Asked(setting(hardware, precision, engine), memory or limits, limits)
-    _check_asked(asked)
+    asked.check()
     walked = [i for i, axis in enumerate(axes) if not axis.numeric or _is_structure(spec, axis, asked.at.precision)]
     if hold is not None and any("mlp.d_ff" in axis.values for axis in axes):
         raise SpecError("hold rescales mlp.d_ff, so d_ff cannot be an axis too; drop one of them")
@@ -251,14 +259,6 @@ def _check_work(work: Workload) -> None:
         raise SpecError(f"evaluate takes a prefill (new = context), not new={work.new} of context={work.context}")
 
 
-def _check_asked(asked: Asked) -> None:
-    device = asked.at.device
-    if device is None and asked.memory:
-        raise SpecError("memory and limits need hardware")
-    if device is not None and not asked.limits:
-        device.flops_per_s(asked.at.precision.compute)  # raises where the device lacks the format
-
-
 def _mesh(
     spec: ModelSpec,
     work: Workload,
@@ -326,9 +326,9 @@ def measures(spec: ModelSpec, work: Workload, asked: Asked) -> dict[str, Number]
     for phase, step in phases.items():
         counts = flops(spec, step)
         found |= {f"flops_{phase}": counts.total, f"flops_{phase}_dense": counts.dense}
-    if asked.has_rate:
+    if asked.timed is not None:
         for phase, step in phases.items():
-            bound = latency(spec, step, at.device, at.precision)
+            bound = latency(spec, step, asked.timed, at.precision)
             found[f"{phase}_bound_s"] = bound.seconds
             found[f"{phase}_bound_by"] = np.where(np.asarray(bound.compute > bound.memory), "compute", "memory")
             found |= {f"{phase}_bound_{part}_s": seconds for part, seconds in bound.by_part.items()}

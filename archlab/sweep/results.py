@@ -33,9 +33,10 @@ ASSUMPTIONS = (
     "A FLOP is half a multiply-add; matrix products only. Exact counts keep the (token, key) pairs that the causal and "
     "sliding-window masks keep; a dense count is what a tracer of the built module sees.",
     "{cache}",
-    "Memory is weights, cache, the activations of the fullest step and what a process takes besides. The first two are "
-    "calculated; activations are an estimate from the operations, and the rest numbers of others, with their sources "
-    "in conf/runtime.yaml. It fits where it is within what a program can have of the device.",
+    "Memory is weights, cache, the activations of the fullest step, and what a process takes besides. Weights and "
+    "cache are calculated; activations are an estimate from the operations; the rest is what others measured or "
+    "assumed, with its sources in conf/runtime.yaml. A model fits where all of it is within what a program can have "
+    "of the device.",
     "A bound is the roofline of the data sheet: each operation takes at least its exact FLOPs over the peak rate, and "
     "at least its weights and cache over the memory bandwidth; activations are free; operations do not overlap.",
     "Prefill returns logits of the last token only, as servers do.",

@@ -46,6 +46,7 @@ class Plan:
     precisions: Sequence[str] = ("bf16",)
     measure: Sequence[Any] = ()  # values of the first axis that are measured
     refuse: Mapping[str, str] = field(default_factory=dict)  # hardware -> sentence: rows refused on it alone
+    engine: str | None = None  # rows say what memory it needs, and how far it would go; bounds are left out
 
 
 HEADS = Plan(
@@ -74,7 +75,12 @@ MANY = Plan(
     workloads=["short-512", "chat-8k", "serve-8k-b32"],
     refuse={"t4": "t4 has no bf16 rate; its matrix products run in fp32, fp16, int8"},
 )  # fmt: skip
-PLANS = {p.name: p for p in (HEADS, SEVEN, ONE, GRID, VOCAB, MANY)}
+FIT = Plan(
+    "fit_matrix", "compare", ["gemma-3-1b", "gemma-3-4b-text", "gemma-2-9b", "gemma-3-27b-text"],
+    "Which Gemma fits on which device, and how long a context?", workloads=["chat-8k", "long-32k", "long-128k"],
+    hardware=["m4-16", "t4", "rtx-4090", "h100-sxm"], precisions=["q4_k_m", "bf16"], engine="llama_cpp",
+)  # fmt: skip
+PLANS = {p.name: p for p in (HEADS, SEVEN, ONE, GRID, VOCAB, MANY, FIT)}
 
 
 def write(folder: Path, plan: Plan, rename: Mapping[str, str] | None = None) -> Path:
@@ -168,11 +174,30 @@ def _rows(plan: Plan, shape: Shape) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
         if shape.spec is None:
             yield {**shape.known, "status": "refused", "reason": shape.reason, **at}
+        elif plan.engine is not None:
+            numbers = _numbers(shape, given.work_for(shape.spec), None, precision)
+            limits = _limits(shape, given, hardware, precision, plan.engine)
+            yield {
+                **shape.known, "status": "ok", "reason": None, **at, "engine": plan.engine,
+                **_shape_columns(shape), **numbers, **limits,
+            }  # fmt: skip
         elif hardware in plan.refuse:
             yield {**shape.known, "status": "refused", "reason": plan.refuse[hardware], **at, **_shape_columns(shape)}
         else:
             numbers = _numbers(shape, given.work_for(shape.spec), hardware, precision)
             yield {**shape.known, "status": "ok", "reason": None, **at, **_shape_columns(shape), **numbers}
+
+
+def _limits(shape: Shape, given: Any, hardware: str, precision: str, engine: str) -> dict[str, Any]:
+    asked = {"precision": precision, "engine": engine, "batch": given.batch, "context": given.context}
+    found = archlab.fit(shape.spec, hardware, **asked)
+    parts = ("weights", "kv_cache", "activations", "runtime")
+    return {
+        "memory_bytes": found.memory.needed, "memory_budget_bytes": found.memory.budget,
+        **{f"memory_{part}_bytes": found.memory.by_part.get(part, 0) for part in parts},
+        "memory_host_bytes": found.memory.host, "fits": found.fits,
+        "max_context": found.max_context, "max_batch": found.max_batch,
+    }  # fmt: skip
 
 
 def _shape_columns(shape: Shape) -> dict[str, Any]:
@@ -251,7 +276,7 @@ def _layers(shape: Shape) -> Iterator[dict[str, Any]]:
 
 
 def _meta(plan: Plan) -> dict[str, Any]:
-    keep = ("title", "memory_bytes", "bandwidth_bytes_per_s", "peak_flops", "status", "source")
+    keep = ("title", "memory_bytes", "available_bytes", "bandwidth_bytes_per_s", "peak_flops", "status", "source")
     devices = {name: load_hardware(name) for name in plan.hardware}
     works = {name: load_serving(name) for name in plan.workloads}
     said = {n: {"title": n, "batch": w.batch, "context": w.context, "logits": w.logits} for n, w in works.items()}

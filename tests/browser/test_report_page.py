@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import runs
 
-NAMES = ("attention_heads", "gemma-2-and-3", "window", "window_and_pattern", "all_devices", "hostile")
+NAMES = ("attention_heads", "gemma-2-and-3", "window", "window_and_pattern", "all_devices", "fit_matrix", "hostile")
 
 CLIPPED = """() => [...document.querySelectorAll('.plot')].flatMap(box => {
   const frame = box.getBoundingClientRect();
@@ -165,6 +165,34 @@ def test_switches_choose_the_drawing(visit):
     assert card.locator(".switch button[aria-pressed=true]").count() == 2
 
 
+def test_what_fits_where(visit, run_folder):
+    """Each cell has a word, a mark and a colour; the switches fill them anew; the numbers follow the pointer."""
+    page = visit("fit_matrix")
+    table, detail = page.locator("table[data-matrix=fit]"), page.locator("[data-detail=fit]")
+    assert texts(page, "table[data-matrix=fit] thead small") == ["11.84 GiB", "15.00 GiB", "23.99 GiB", "79.65 GiB"]
+
+    def cell(model, column):
+        return table.locator("tbody tr", has_text=model).locator("td").nth(column)
+
+    points = pd.read_parquet(run_folder("fit_matrix") / "points.parquet")
+    at = points[(points.workload == "long-32k") & (points.precision == "q4_k_m") & (points.hardware == "rtx-4090")]
+    most = at.set_index("point").max_context["gemma-3-27b-text"]
+    assert cell("gemma-3-27b", 2).inner_text().split("\n") == ["✓ fits", f"{most // 1024}k"]
+    assert cell("gemma-3-27b", 0).inner_text().split("\n") == ["✕ no", "none"]
+    assert cell("gemma-3-1b", 3).inner_text().split("\n") == ["✓ fits", "all 32k"]
+    assert cell("gemma-2-9b", 3).inner_text().startswith("✓ fits†")  # trained for 8k
+    colours = {cell("gemma-3-27b", i).evaluate("td => getComputedStyle(td).backgroundColor") for i in (0, 2)}
+    assert len(colours) == 2
+    cell("gemma-3-27b", 2).hover()
+    assert f"at most {most:,} tokens fit, trained for 128k" in detail.inner_text()
+    assert "gemma-3-27b-text on GeForce RTX 4090: " in detail.inner_text() and "(weights 1" in detail.inner_text()
+    page.locator("#fit").get_by_role("button", name="bf16").click()
+    assert cell("gemma-3-27b", 2).inner_text().split("\n") == ["✕ no", "none"]
+    assert "no context fits" in detail.inner_text()
+    page.locator("#pills").get_by_role("button", name="gemma-3-1b").click()
+    assert not table.locator("tbody tr", has_text="gemma-3-1b").is_visible()
+
+
 def test_downloads(visit, run_folder):
     page = visit("attention_heads")
 
@@ -257,7 +285,10 @@ def _axe() -> Path | None:
 
 
 @pytest.mark.skipif(_axe() is None, reason="axe-core is not here (pip install axe-playwright-python, or set AXE_JS)")
-@pytest.mark.parametrize(("name", "theme"), [("attention_heads", "light"), ("gemma-2-and-3", "dark")])
+@pytest.mark.parametrize(
+    ("name", "theme"),
+    [("attention_heads", "light"), ("gemma-2-and-3", "dark"), ("fit_matrix", "light"), ("fit_matrix", "dark")],
+)
 def test_axe(visit, name, theme):
     page = visit(name, theme=theme)
     assert page.locator("html").get_attribute("data-theme") == theme  # as the reader's system has it

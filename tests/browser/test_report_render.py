@@ -76,6 +76,8 @@ HEADLINES = {
     "window": "With window 256 instead of 512, the KV cache of gemma-3-1b at 512 tokens falls from 13.00 to 7.50 MiB",
     "window_and_pattern": "With window 512, pattern local*7 global, the KV cache at 128k tokens is 4.2 times smaller "
     "than released for gemma-2-9b and 26 % smaller for gemma-3-12b-text",
+    "fit_matrix": "With 32k tokens in q4_k_m, gemma-3-27b-text fits from GeForce RTX 4090 up and gemma-2-9b fits from "
+    "Apple M4, 16 GB up",
     "vocab": "With vocab_size 32,000, the parameters are 27 % fewer than released for gemma-3-1b and 15 % fewer for "
     "gemma-3-4b-text",
 }  # fmt: skip
@@ -113,9 +115,17 @@ def test_refusals_of_one_device_say_where(report):
     assert re.search(r"<td[^>]*>NVIDIA T4 16GB</td>\s*<td[^>]*>t4 has no bf16 rate", text)
 
 
+def test_what_fits_is_an_estimate_and_says_so(report):
+    text = report("fit_matrix").read_text()
+    card = re.search(r'<div class="card" id="fit-1">.*?</h3>(.*?)<p>', text, re.DOTALL)[1]
+    assert re.findall("tag [a-z]+", card) == ["tag calculated", "tag estimate"]
+    assert "Memory by part" in text and "what the process takes besides" in text
+
+
 def test_a_bound_is_not_called_a_forecast(report):
-    text = report("attention_heads").read_text()
-    assert not re.search(r"predict|forecast|estimate", text.split('id="data"')[0])
+    text = report("attention_heads").read_text().split('id="data"')[0]
+    assert not re.search(r"predict|forecast", text)
+    assert "estimate" not in re.search(r'<section id="latency".*?</section>', text, re.DOTALL)[0]
 
 
 # ---------------------------------------------------------------- colours

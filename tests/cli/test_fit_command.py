@@ -83,7 +83,7 @@ def test_the_options(words, archlab_command):
         (["--hardware", "t4", "--kv", "fp7"], "did you mean 'fp"),
         (["--hardware", "t4", "--context", "0"], "must be a whole number of 1 or more"),
         (["--hardware", "t4", "--context", "many"], "write it as 8192 or 8k"),
-        (["--hardware", "t4", "--capacity", "20"], "write it as 24 GiB or 24 GB"),
+        (["--hardware", "t4", "--capacity", "20"], "write it as 20 GiB"),
         (["--hardware", "t4", "--training-option", "optimiser=adam", "--train"], "did you mean 'optimizer'"),
         (["--hardware", "t4", "--engine", "vllm", "--train"], "does not train"),
         (["--hardware", "t4", "--engine", "vllm", "--engine-option", "gpu_memory_utilization=1.5"], "at most 1"),

@@ -8,6 +8,7 @@ import yaml
 import archlab
 from archlab.engines import load_engine
 from archlab.engines.vllm import available, pool
+from archlab.hardware import load_hardware
 from archlab.ledger import ledger
 from archlab.spec import Workload
 from archlab.units import GB, GIB
@@ -101,6 +102,19 @@ def test_a_known_shape_by_hand():
     assert (found.groups, found.layers_per_group, found.block_bytes) == (6, 10, 10 * page)
     assert found.num_blocks == 50 * GB // (10 * page)
     assert found.blocks_per_request == 131072 // 32 + 5 * (-(-(1023 + 2048) // 16) + 1)
+
+
+def test_a_step_without_a_device_is_that_of_a_large_one():
+    """A server's 8192 tokens; a pool is asked without a device."""
+    spec = archlab.load("gemma-4-31b")
+    assert pool(spec, 50 * GB, 131072) == pool(spec, 50 * GB, 131072, max_num_batched_tokens=8192)
+
+
+def test_a_device_has_what_torch_says():
+    """Total memory in logs of vLLM, of which it takes its share: RTX 3090 (vllm_pool), RTX PRO 6000."""
+    for entry in LOGS["vllm_pool"]:
+        assert load_hardware("rtx-3090").available_bytes / GIB == pytest.approx(entry["capacity"], abs=0.005)
+    assert load_hardware("rtx-pro-6000-bw").available_bytes / GIB == pytest.approx(94.97, abs=0.005)
 
 
 def test_async_scheduling_counts_two_steps():

@@ -12,10 +12,18 @@ import archlab
 from archlab.algebra import column
 from archlab.analyzers.params import weight_bytes
 from archlab.assemble import resolve
+from archlab.engines import ENGINES
 from archlab.errors import ArchlabError, SpecError
 from archlab.formats import FORMATS
 from archlab.ledger import ledger, stored
-from archlab.precision import cache_precision, load_precision, precision_from, precision_names
+from archlab.precision import (
+    ENGINE_NAMES,
+    cache_precision,
+    load_precision,
+    precision_from,
+    precision_names,
+    precision_words,
+)
 from archlab.schema import override
 
 GB, GIB, MIB = 1e9, 2**30, 2**20
@@ -184,6 +192,33 @@ def test_the_words_of_the_shipped_rules_are_those_of_the_rows():
             assert set(rule.role) <= roles and set(rule.part) <= parts, (name, rule)
 
 
+def test_blocks_declare_the_roles_that_their_rows_have():
+    """Those of a precision's rules, which a file is held against when it is read."""
+    known = precision_words()
+    for model in archlab.models():
+        spec = archlab.load(model)
+        for stack in spec.stacks:
+            for path, block, _ in stack.blocks():
+                assert {weight.role for weight in block.weights()} <= set(block.roles), (model, path)
+        for entry, weight, _ in stored(ledger(spec)):
+            assert entry.part_of(weight) in known["part"] and weight.use in known["use"], (model, entry.path)
+
+
+def test_no_role_is_declared_that_no_row_has():
+    rows = [entry.rows for model in archlab.models() for entry in ledger(archlab.load(model)).entries]
+    assert set(precision_words()["role"]) == {weight.role for own in rows for weight in own.weights.values()}
+
+
+def test_engines_of_a_precision_are_those_that_there_are():
+    assert set(ENGINE_NAMES) == set(ENGINES)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Q4_K_M", "q4_k_m"), ("BF16", "bf16"), ("FP8", "fp8"), ("Awq", "awq")])
+def test_precisions_are_found_in_capitals(name, meant):
+    with pytest.raises(ArchlabError, match=f"did you mean '{meant}'"):
+        load_precision(name)
+
+
 def test_experts_are_quantised_as_matrices_of_their_own():
     rows = ledger(archlab.load("gemma-4-26b-a4b"))
     entry, down, _ = next(f for f in stored(rows) if f[1].routed is not None and f[1].role == "down")
@@ -334,6 +369,25 @@ NONSENSE = {
     ),
     "unknown stack": ({"weights": [{"stack": "tower", "format": "bf16"}, {"format": "q4_0"}]}, "stack='tower'"),
     "unknown use": ({"weights": [{"use": "vectors", "format": "bf16"}, {"format": "q4_0"}]}, "did you mean 'vector'"),
+    "a role that no block has": (
+        {"weights": [{"role": "qq", "format": "q4_0"}, {"format": "bf16"}]}, "role='qq' in a rule of precision own",
+    ),
+    "a role misspelt": (
+        {"weights": [{"role": "embeding", "format": "q4_0"}, {"format": "bf16"}]}, "did you mean 'embedding'",
+    ),
+    "a part that no block has": (
+        {"weights": [{"part": "foo", "format": "q4_0"}, {"format": "bf16"}]}, "part='foo' in a rule of precision own",
+    ),
+    "a part misspelt": (
+        {"weights": [{"part": ["mlp", "Atention"], "format": "q4_0"}, {"format": "bf16"}]}, "did you mean 'attention'",
+    ),
+    "too many bits": ({"weights": {"bits": 1000}}, "bits=1000 of a format must be at most 64"),
+    "a tile of nothing": (
+        {"weights": {"bits": 4, "group": 32, "tile": 0}}, "tile=0 of a format must be a whole number of 1 or more",
+    ),
+    "an engine misspelt": ({"weights": "bf16", "engines": ["ideal", "vlm"]}, "unknown engine 'vlm' in engines of pr"),
+    "an engine in capitals": ({"weights": "bf16", "engines": ["VLLM"]}, "did you mean 'vllm'"),
+    "a format in capitals": ({"weights": "Q4_K"}, "did you mean 'q4_k'"),
     "half a bit": ({"weights": {"bits": 4.5}}, "bits=4.5"),
     "unknown cache": ({"weights": "bf16", "kv": "q9_0"}, "unknown format 'q9_0'"),
     "a cache in bits": ({"weights": "bf16", "kv": 8}, "kv=8"),

@@ -12,11 +12,12 @@ from archlab.engines import ENGINES, load_engine
 from archlab.engines.base import Engine
 from archlab.engines.llama_cpp import TYPES
 from archlab.engines.runtime import overheads
-from archlab.engines.vllm import DTYPES, pool
+from archlab.engines.vllm import DTYPES, available, pool
 from archlab.errors import ArchlabError, SpecError
 from archlab.hardware import load_hardware
 from archlab.ledger import ledger
-from archlab.precision import cache_precision
+from archlab.parallel import Parallel
+from archlab.precision import cache_precision, load_precision
 from archlab.spec import Workload, fields_of
 
 FAMILIES = ["gemma-2b", "gemma-2-2b", "gemma-3-4b", "gemma-3-1b", "gemma-3n-e2b", "gemma-4-26b-a4b", "gemma-4-12b",
@@ -201,6 +202,19 @@ BAD = [
     ("llama_cpp", {"cache_type_v": "q8_0", "flash_attn": False}, {}, "need flash_attn=true"),
     ("llama_cpp", {}, {"precision": "fp8"}, "cannot keep its cache in fp8"),
     ("llama_cpp", {"n_ubatch": 0}, {}, "a whole number of 1 or more"),
+    ("vllm", {"block_size": 17}, {}, "block_size=17 of engine vllm must be a multiple of 16; 16 or 32 would do"),
+    ("vllm", {"block_size": 7}, {}, "must be a multiple of 16; 16 would do"),
+    ("vllm", {"block_size": 0}, {}, "^block_size=0 of engine vllm must be a whole number"),
+    ("vllm", {"blocksize": 16}, {}, "^unknown option blocksize of engine vllm; did you mean 'block_size'"),
+    ("vllm", {"max_num_seqs": 9000}, {}, "max_num_batched_tokens=8192 of engine vllm must not be below"),
+    ("vllm", {}, {"precision": "q8_0"}, "nearest is 'fp8'"),
+    ("llama_cpp", {}, {"precision": "fp8"}, "nearest is 'q8_0'"),
+    ("llama_cpp", {}, {"precision": "awq"}, "engine llama_cpp cannot run precision awq"),
+    ("vllm", {}, {"precision": "q4_k_m"}, "engine vllm cannot run precision q4_k_m"),
+    ("hf", {}, {"precision": "fp8"}, "cannot keep its cache in fp8; nearest is 'bf16'"),
+    ("VLLM", {}, {}, "did you mean 'vllm'"),
+    (["vllm"], {}, {}, "must be a name, one of ideal, hf, vllm, llama_cpp"),
+    (load_engine("vllm"), {"blocksize": 16}, {}, "unknown option blocksize of engine vllm"),
     ("hf", {"attn_implementation": "flash"}, {}, "must be one of sdpa, eager"),
     ("hf", {}, {"precision": "q4_0"}, "cannot keep its cache in q4_0"),
     ("vlm", {}, {}, "did you mean 'vllm'"),
@@ -212,6 +226,136 @@ def test_nonsense_is_refused_in_a_sentence(name, options, asked, sentence):
     with pytest.raises(ArchlabError, match=sentence) as problem:
         archlab.kv_cache(archlab.load("gemma-3-1b"), 4096, engine=name, **asked, **options)
     assert "\n" not in str(problem.value)
+
+
+NO_POOL = [
+    (lambda spec: pool(spec, "x"), "available='x' must be a number of bytes"),
+    (lambda spec: pool(spec, None), "available=None must be a number of bytes"),
+    (lambda spec: pool(spec, float("nan")), "available=nan must be a number of bytes"),
+    (lambda spec: pool(spec, -5), "available=-5 must be a number of bytes, 0 or more"),
+    (lambda spec: pool(spec, True), "available=True must be a number of bytes"),
+    (lambda spec: pool(spec, np.array([1e9, -1.0])), "must be a number of bytes, 0 or more"),
+    (lambda spec: pool(spec, 2**30, 0), "context=0"),
+    (lambda spec: available(1e9, 0, 0, 92), "gpu_memory_utilization=92 must be a share"),
+    (lambda spec: available(1e9, 0, 0, 0), "gpu_memory_utilization=0 must be a share"),
+    (lambda spec: available("80 GB", 0, 0), "capacity='80 GB' must be a number of bytes"),
+    (lambda spec: available(1e9, -1, 0), "peak_torch=-1 must be a number of bytes"),
+]
+
+
+@pytest.mark.parametrize(("asked", "sentence"), NO_POOL)
+def test_a_pool_of_nonsense_is_refused_in_a_sentence(asked, sentence):
+    with pytest.raises(SpecError) as problem:
+        asked(archlab.load("gemma-3-1b"))
+    assert sentence in str(problem.value) and "\n" not in str(problem.value)
+
+
+def test_pools_of_a_column_of_bytes():
+    spec, room = archlab.load("gemma-3-4b"), available(np.array([2e10, 8e10]), 9e9, 5e8)
+    found = pool(spec, room, 4096)
+    assert list(found.num_blocks) == [pool(spec, float(n), 4096).num_blocks for n in room]
+    assert pool(spec, np.int64(2**33), 4096).num_blocks == pool(spec, 2**33, 4096).num_blocks
+
+
+def test_options_beside_an_engine_are_applied_to_it():
+    spec, small = archlab.load("gemma-3-4b"), load_engine("vllm", {"max_num_batched_tokens": 2048})
+    asked = {"context": 32768, "engine": small}
+    assert archlab.kv_cache(spec, **asked).total < archlab.kv_cache(spec, **asked, async_scheduling=True).total
+    assert load_engine(small, {"block_size": 32}).max_num_batched_tokens == 2048
+    assert load_engine(small) is small
+
+
+def test_options_of_numpy_are_numbers():
+    engine = load_engine("vllm", {"block_size": np.int64(32), "gpu_memory_utilization": np.float64(0.5)})
+    assert engine == load_engine("vllm", {"block_size": 32, "gpu_memory_utilization": 0.5})
+    assert type(engine.block_size) is int and type(load_engine("llama_cpp", {"n_ubatch": np.int32(8)}).n_ubatch) is int
+
+
+CACHES = [
+    ("ideal", {}, "fp8", None, "fp8"),
+    ("vllm", {}, "bf16", None, "bf16"),
+    ("vllm", {"kv_cache_dtype": "fp8_e5m2"}, "bf16", "fp8", "fp8"),
+    ("llama_cpp", {}, "q8_0", None, "q8_0"),
+    ("llama_cpp", {"cache_type_k": "q8_0", "cache_type_v": "q8_0"}, "bf16", "q8_0", "q8_0"),
+    ("llama_cpp", {"cache_type_k": "q8_0", "cache_type_v": "q4_0"}, "bf16", "k q8_0, v q4_0", "k q8_0, v q4_0"),
+    ("llama_cpp", {"cache_type_v": "q4_0"}, "fp16", "v q4_0", "k fp16, v q4_0"),
+    ("llama_cpp", {"swa_f16": True}, "q8_0", None, "q8_0, sliding layers fp16"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "kv", "given_format", "words"), CACHES)
+def test_an_engine_says_what_its_cache_is_kept_in(name, options, kv, given_format, words):
+    engine = load_engine(name, options)
+    assert (engine.kv_given, engine.cache_words(cache_precision(kv))) == (given_format, words)
+
+
+STEPS = {
+    "rtx-4090": 2048, "l40s": 2048, "a100-40-sxm": 2048, "a100-80-sxm": 2048, "a100-80-pcie": 2048, "h100-sxm": 8192,
+    "h100-nvl": 8192, "h200-sxm": 8192, "mi300x": 8192, "mi250x": 2048, "tpu-v4": 2048, "tpu-v6e": 1024,
+}  # fmt: skip
+"""max_num_batched_tokens of a vLLM server unless told: get_batch_defaults of vllm/engine/arg_utils.py."""
+
+
+@pytest.mark.parametrize("device", STEPS)
+def test_a_step_of_vllm_is_as_large_as_its_device_lets_it(device):
+    engine = load_engine("vllm")
+    assert engine.step_tokens == 8192 and engine.max_num_batched_tokens is None
+    assert engine.on(load_hardware(device)).max_num_batched_tokens == STEPS[device]
+    told = load_engine("vllm", {"max_num_batched_tokens": 4096})
+    assert told.on(load_hardware(device)) is told
+
+
+def test_other_engines_are_the_same_on_every_device():
+    for name in ("ideal", "hf", "llama_cpp"):
+        engine = load_engine(name)
+        assert engine.on(load_hardware("t4")) is engine
+
+
+def test_the_profile_run_holds_rows_of_logits_for_max_num_seqs():
+    spec, work = archlab.load("gemma-3-1b"), Workload(2, context=512)
+    decode = load_engine("vllm", {"max_num_seqs": 256}).steps(spec, work)[-1]
+    assert decode.batch * decode.logit_rows == 256
+    assert load_engine("vllm").steps(spec, work)[-1].batch == 2
+    few, many = (archlab.memory(spec, work, "l4", engine="vllm", max_num_seqs=n) for n in (2, 2048))
+    assert few.by_part["activations"] < many.by_part["activations"]
+    assert few.by_part["kv_cache"] == many.by_part["kv_cache"]
+
+
+RUNS = [
+    ("vllm", "h100-sxm", "bf16", []),
+    ("vllm", "m4-max-128", "bf16", ["does not run on the GPU of m4-max-128", "what the process takes besides"]),
+    ("vllm", "t4", "bf16", ["refuses bf16 on t4"]),
+    ("vllm", "v100-32", "fp8", ["refuses bf16 on v100-32", "has no fp8 rate"]),
+    ("vllm", "t4", "fp16", []),
+    ("vllm", "jetson-agx-orin-64", "bf16", []),
+    ("vllm", "a100-80-sxm", "fp8", ["a100-80-sxm has no fp8 rate"]),
+    ("vllm", "mi300x", "bf16", ["the context of the process is not known for vllm on mi300x"]),
+    ("vllm", "tpu-v6e", "bf16", ["what the process takes besides is not known for vllm on tpu-v6e"]),
+    ("llama_cpp", "t4", "q4_k_m", []),
+    ("llama_cpp", "tpu-v5e", "bf16", ["has no backend for tpu-v5e", "what the process takes besides"]),
+    ("llama_cpp", "gaudi3", "bf16", ["has no backend for gaudi3", "what the process takes besides"]),
+    ("hf", "m4-16", "bf16", ["what the process takes besides is not known for hf on m4-16"]),
+    ("ideal", "tpu-v5e", "bf16", []),
+]
+
+
+@pytest.mark.parametrize(("name", "device", "precision", "said"), RUNS)
+def test_engines_say_what_is_open_on_a_device(name, device, precision, said):
+    notes = load_engine(name).notes(load_hardware(device), load_precision(precision))
+    assert len(notes) == len(said) and all(words in note for words, note in zip(said, notes, strict=True)), notes
+
+
+def test_llama_cpp_says_that_towers_are_a_file_of_their_own():
+    def notes(name):
+        return load_engine("llama_cpp").notes(None, load_precision("bf16"), archlab.load(name))
+
+    assert notes("gemma-3-1b") == () and "--mmproj" in notes("gemma-3-4b")[0]
+
+
+def test_engines_say_by_which_ranks_they_split():
+    ranks = set(fields_of(Parallel))
+    assert all(set(engine.splits) <= ranks for engine in ENGINES.values())
+    assert ENGINES["llama_cpp"].splits == ("pp",) and {"tp", "pp", "ep", "dp"} <= set(ENGINES["vllm"].splits)
 
 
 @pytest.mark.parametrize("name", ["vllm", "llama_cpp"])

@@ -9,7 +9,8 @@ from archlab.analyzers.fit import MOST_BATCH, MOST_CONTEXT, largest, workload
 from archlab.engines import ENGINES
 from archlab.precision import load_precision, precision_names
 
-MODELS = ["gemma-2-2b", "gemma-3-4b", "gemma-3-27b-text", "gemma-3n-e2b", "gemma-4-26b-a4b", "gemma-4-12b", "llama-3.1-8b"]
+MODELS = ["gemma-2-2b", "gemma-3-4b", "gemma-3-27b-text", "gemma-3n-e2b", "gemma-4-26b-a4b", "gemma-4-12b", "llama-3.1-8b",
+          "t5gemma-2b-2b", "paligemma-3b-224", "recurrentgemma-2b"]  # fmt: skip
 DEVICES = ["rtx-4090", "h100-sxm", "t4", "m4-max-128", "tpu-v5e", "mi300x"]
 
 
@@ -21,12 +22,13 @@ def pairs() -> list[tuple[str, str]]:
 @settings(max_examples=40, deadline=None)
 @given(
     model=st.sampled_from(MODELS), device=st.sampled_from(DEVICES), pair=st.sampled_from(pairs()),
-    batch=st.integers(1, 40), context=st.integers(1, 200_000), tp=st.sampled_from([1, 1, 2]),
+    batch=st.integers(1, 40), context=st.integers(1, 200_000), ranks=st.sampled_from([1, 1, 2]),
 )  # fmt: skip
-def test_one_more_does_not_fit(model, device, pair, batch, context, tp):
+def test_one_more_does_not_fit(model, device, pair, batch, context, ranks):
     spec = archlab.load(model)
     engine, precision = pair
-    asked = {"hardware": device, "precision": precision, "engine": engine, "parallel": {"tp": tp}}
+    way = "tp" if "tp" in ENGINES[engine].splits else "pp"
+    asked = {"hardware": device, "precision": precision, "engine": engine, "parallel": {way: ranks}}
     found = archlab.fit(spec, batch=batch, context=context, **asked)
 
     def fits(b, c):
@@ -43,7 +45,7 @@ def test_one_more_does_not_fit(model, device, pair, batch, context, tp):
     assert found.fits == (context <= found.max_context) == (batch <= found.max_batch)
 
 
-@given(limit=st.integers(0, 1000), most=st.integers(0, 1000))
+@given(limit=st.integers(0, 1000), most=st.integers(1, 1000))
 def test_the_search_ends_at_the_last_that_holds(limit, most):
     assert largest(lambda n: n <= limit, most) == min(limit, most)
 

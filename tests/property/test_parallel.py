@@ -219,7 +219,7 @@ def test_columns_are_masked_and_agree_with_their_points():
         ("gemma-4-e2b", {"pp": 20}, "pp=14 is the most"),
         ("gemma-4-26b-a4b", {"tp": 4, "ep": 3}, r"ep \(3\) must divide tp x dp \(4\)"),
         ("gemma-3-27b", {"tp": 8, "dcp": 2}, r"dcp \(2\) must divide the 1 ranks that hold the same K/V heads"),
-        ("gemma-2b", {"tp": 0}, "parallel.tp=0 must be a whole number of 1 or more"),
+        ("gemma-2b", {"tp": 0}, "parallel.tp=0 must be a whole number from 1 to 65,536"),
     ],
 )
 def test_what_cannot_be_shared_is_a_sentence(name, ways, words):

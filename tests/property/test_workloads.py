@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import archlab
+from archlab.analyzers.memory import setting
 from archlab.errors import ArchlabError
-from archlab.sweep.evaluate import measures
+from archlab.sweep.evaluate import Asked, measures
 
 CASES: dict[str, tuple[str, dict[str, list[int]]]] = {
     "images without a tower": ("gemma-3-1b", {"workload.images": [0, 1]}),
@@ -39,9 +40,7 @@ def scalar(name: str, values: dict[str, int]) -> dict[str, Any] | None:
     context = sizes.pop("context", 1024)
     try:
         spec = archlab.load(name, {k: v for k, v in values.items() if not k.startswith("workload.")})
-        return measures(
-            spec, archlab.Workload(context=context, **sizes), None, archlab.precision.load_precision("bf16")
-        )
+        return measures(spec, archlab.Workload(context=context, **sizes), Asked(setting(None, "bf16", "ideal")))
     except ArchlabError:
         return None
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archlab.report import metrics, words
+from archlab.report import fits, metrics, words
 from archlab.report.charts import bars, choices
 from archlab.report.parts import BOUND, Card, Figure
 from archlab.report.points import Cast, Point
 
 PHASES = {"decode": "Decode, one step", "prefill": "Prefill, the whole context"}
 MISFIT = " ‡"
+MOST = 48
+"""States of the switches: nobody looks through more, and the numbers are in the whole run's download."""
 
 
 def card(cast: Cast) -> Card | None:
-    """The card, or None where the run has no bounds."""
+    """The card, or None where the run has no bounds, or too many."""
     stacks = {phase: _stacks(cast, phase) for phase in PHASES if _stacks(cast, phase)}
-    if not stacks:
+    if not stacks or max(map(len, stacks.values())) > MOST:
         return None
     seen = dict.fromkeys(part for found in stacks.values() for stack in found.values() for part in stack.seen())
     said = choices.names(cast.run, True)
@@ -36,7 +38,8 @@ def misfits(cast: Cast) -> list[str]:
     at = [dict(m.at) for phase in PHASES for m in metrics.bounds(cast.run, phase)]
     if all(metrics.fits(cast.run, p.name, a) for p in cast.ok for a in at):
         return []
-    return ["‡ Weights and cache alone exceed that device's memory: the bound is arithmetic, the device cannot run it."]
+    what = "What it needs exceeds" if fits.known(cast.run) else "Weights and cache alone exceed"
+    return [f"‡ {what} that device's memory: the bound is arithmetic, the device cannot run it."]
 
 
 def _stacks(cast: Cast, phase: str) -> dict[str, bars.Stack]:

@@ -1,9 +1,9 @@
-"""The switches of a card: the workload, the device and the precision, each where the run has more than one."""
+"""The switches of a card: workload, device, precision and engine, each where the run has more than one."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from archlab.report import metrics
@@ -21,11 +21,18 @@ def options(run: Run, hardware: bool) -> dict[str, list[tuple[str, str]]]:
     if hardware:
         found["hardware"] = [(h, metrics.device_title(run, h)) for h in metrics.devices(run)]
     found["precision"] = [(p, p) for p in metrics.precisions(run)]
+    found["engine"] = [(e, e) for e in metrics.engines(run)]
     return {k: v for k, v in found.items() if v}
 
 
-def switches(run: Run, hardware: bool, states: Iterable[str]) -> tuple[Switch, ...]:
-    """A switch for each dimension with a choice. On is the first state that has numbers, the longest context first."""
+SAID = {"workload": "At", "hardware": "On", "precision": "In", "engine": "By"}
+"""Dimension -> the word before its choices."""
+
+
+def switches(
+    run: Run, hardware: bool, states: Iterable[str], first: Mapping[str, str | None] | None = None
+) -> tuple[Switch, ...]:
+    """A switch for each dimension with a choice. On is `first`, else the first state with numbers, of the longest."""
     found = {k: v for k, v in options(run, hardware).items() if len(v) > 1}
     if not found:
         return ()
@@ -34,18 +41,18 @@ def switches(run: Run, hardware: bool, states: Iterable[str]) -> tuple[Switch, .
     orders = [
         sorted(v, key=lambda o: roomy.index(o[0])) if k == "hardware" else v for k, v in zip(found, orders, strict=True)
     ]
+    if first is not None:
+        orders = [sorted(v, key=lambda o: o[0] != first.get(k)) for k, v in zip(found, orders, strict=True)]
     there = set(states)
     ranked = itertools.product(*([key for key, _ in order] for order in orders))
     on = next((state for state in ranked if "/".join(state) in there), tuple(v[0][0] for v in found.values()))
-    said = {"workload": "At", "hardware": "On", "precision": "In"}
-    return tuple(Switch(said[k], tuple(v), chosen) for (k, v), chosen in zip(found.items(), on, strict=True))
+    return tuple(Switch(SAID[k], tuple(v), chosen) for (k, v), chosen in zip(found.items(), on, strict=True))
 
 
 def names(run: Run, hardware: bool) -> dict[str, str]:
     """State of the switches -> how people would say it: 'at 128k tokens on GeForce RTX 4090'."""
     found = {k: v for k, v in options(run, hardware).items() if len(v) > 1}
-    said = {"workload": "at ", "hardware": "on ", "precision": "in "}
-    states = itertools.product(*([(key, said[k] + label) for key, label in v] for k, v in found.items()))
+    states = itertools.product(*([(key, f"{SAID[k].lower()} {label}") for key, label in v] for k, v in found.items()))
     return {"/".join(key for key, _ in state): " ".join(label for _, label in state) for state in states}
 
 

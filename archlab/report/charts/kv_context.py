@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from archlab import units
-from archlab.report import words
+from archlab.report import metrics, words
 from archlab.report.charts import lines
 from archlab.report.charts.frame import context_axis, drawing, log_axis, safe, short
 from archlab.report.load import Record
@@ -25,17 +25,13 @@ def card(cast: Cast) -> Card | None:
     scale = words.gib(values)
     about = "KV cache in GiB against context, one line for each point; the numbers are in the table below."
     figure = Figure("kv-context", "", about, {"": _drawing(cast, scale, values)})
-    rules = ["Dotted rules are the whole memory of a device; weights have to go there too."]
+    rules = ["Dotted rules are what a program can have of a device's memory; weights have to go there too."]
     return Card(
-        "Cache against context length", (CALCULATED,), f"Batch 1{_precision(cast)}. Both axes are logarithmic.",
+        "Cache against context length", (CALCULATED,),
+        "Batch 1, bf16, as the mathematics needs it. Both axes are logarithmic.",
         figures=(figure,), numbers=lines.numbers(cast, "kv-context-numbers", COLUMN, "KV cache", scale),
         notes=(*lines.notes(cast), *rules * bool(_devices(cast, values))),
     )  # fmt: skip
-
-
-def _precision(cast: Cast) -> str:
-    formats = list(cast.run.meta["precisions"])
-    return f", {formats[0]}" if formats else ""
 
 
 def _drawing(cast: Cast, scale: words.Scale, values: list[float]) -> dict[str, Any]:
@@ -74,13 +70,7 @@ def _context_rules(cast: Cast) -> list[Any]:
 
 def _devices(cast: Cast, values: list[float]) -> list[tuple[str, float]]:
     """Devices worth a rule: within reach of the lines, and their labels apart."""
-    known = sorted(
-        {
-            (d["memory_bytes"], d.get("title") or n)
-            for n, d in cast.run.meta["hardware"].items()
-            if d.get("memory_bytes")
-        }
-    )
+    known = metrics.rooms(cast.run)
     chosen: list[tuple[str, float]] = []
     for size, title in known:
         apart = not chosen or math.log10(size / chosen[-1][1]) > 0.07 * math.log10(max(values) / min(values) * 4)

@@ -1,7 +1,7 @@
 // Listeners, then the pictures; body[data-ready] says that all is drawn.
 document.addEventListener("click", event => {
   const button = event.target.closest("button");
-  if (!button) return follow(event);
+  if (!button) { point(event.target); return follow(event); }
   if (button.matches(".pill")) toggle(button);
   else if (button.matches("#show-all, #all-hidden button")) showAll();
   else if (button.matches("#theme")) switchTheme();
@@ -10,6 +10,7 @@ document.addEventListener("click", event => {
   else if (button.dataset.csv) downloadTable(button.dataset.csv);
   else if (button.dataset.raw) downloadRaw(button.dataset.raw);
 });
+document.addEventListener("pointerover", event => point(event.target));
 document.addEventListener("change", event => { if (event.target.matches(".switch select")) redrawCard(event.target); });
 addEventListener("hashchange", () => { const section = readHash(); showFiltered(); drawAll(); goTo(section); });
 let lastWidth = root.clientWidth;

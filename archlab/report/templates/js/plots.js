@@ -2,10 +2,12 @@
 const NARROW = 460;
 const CROWD = 11; // lines whose ends have room for a label each
 const LABEL = 15; // px between labels at the ends of lines
-let pictures = null; // {figures: {id: {state: picture}}, template}
+let pictures = null; // {figures: {id: {state: picture}}, matrices: {id: {state: {point: cells}}}, template}
+
+const chosenIn = card => all('.switch button[aria-pressed="true"], .switch select', card).map(b => b.dataset.option || b.value);
 
 function variant(box) {
-  const chosen = all('.switch button[aria-pressed="true"], .switch select', box.closest(".card")).map(b => b.dataset.option || b.value);
+  const chosen = chosenIn(box.closest(".card"));
   const found = pictures.figures[box.dataset.fig];
   return found[chosen.join("/")] || (chosen.length ? null : found[""]);
 }
@@ -133,7 +135,9 @@ function drawAll() {
 }
 
 function redrawCard(control) {
-  all(".plot", control.closest(".card")).forEach(draw);
+  const card = control.closest(".card");
+  all(".plot", card).forEach(draw);
+  all("table[data-matrix]", card).forEach(fill);
 }
 
 function press(button) {
