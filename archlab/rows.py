@@ -82,6 +82,7 @@ class Weight:
         """Whether it is one: buffers and weights that nothing reads are not."""
         return self.trainable and self.use != "unread"
 
+
 @dataclass(frozen=True, slots=True)
 class State:
     """A tensor that the block remembers between tokens: `axes` is one slot of one sequence.

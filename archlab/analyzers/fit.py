@@ -227,11 +227,9 @@ def _of_training(at: Setting) -> Iterator[tuple[str, str, Callable[[], Setting]]
         yield "training", words, partial(_changed, at, training=partial(replace, at.training, **options))
     for dp in (2, 4, 8, 16):
         if dp > at.parallel.dp and "dp" in at.engine.splits:
-            changes = {
-                "training": partial(replace, at.training, zero=3),
-                "parallel": partial(replace, at.parallel, dp=dp),
-            }
-            yield "zero", f"--training-option zero=3 --dp {dp}", partial(_changed, at, **changes)
+            zero, ranks = partial(replace, at.training, zero=3), partial(replace, at.parallel, dp=dp)
+            words = f"--training-option zero=3 --dp {dp}"
+            yield "zero", words, partial(_changed, at, training=zero, parallel=ranks)
 
 
 def _changed(at: Setting, **made: Callable[[], Any]) -> Setting:

@@ -13,7 +13,16 @@ FIT = ["fit", "gemma-3-27b-text", "--hardware", "h100-sxm", "--context", "32k", 
 def test_the_ledger_of_one(archlab_command):
     screen = archlab_command(*FIT, "--precision", "fp8")
     assert screen.code == 0 and screen.err == "" and "fits" in screen.out.splitlines()[1]
-    for word in ("weights", "cache", "activations", "runtime", "needed", "reserved", "longest context", "largest batch"):
+    for word in (
+        "weights",
+        "cache",
+        "activations",
+        "runtime",
+        "needed",
+        "reserved",
+        "longest context",
+        "largest batch",
+    ):
         assert word in screen.out
     document = json.loads(archlab_command(*FIT, "--precision", "fp8", "--json").out)
     spec = archlab.load("gemma-3-27b-text")

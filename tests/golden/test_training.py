@@ -19,7 +19,9 @@ WORK = archlab.Workload(context=512, train=True)
 
 TINY = {
     "gemma-3-1b": {"d_model": 64, "n_layers": 7, "vocab_size": 300, "mlp.d_ff": 96, "attention.head_dim": 16},
-    "gemma-4-26b-a4b": {"d_model": 64, "n_layers": 6, "vocab_size": 300, "mlp.d_ff": 96, "moe.d_ff": 24, "moe.experts": 6, "moe.top_k": 2},
+    "gemma-4-26b-a4b": {"d_model": 64, "n_layers": 6, "vocab_size": 300, "mlp.d_ff": 96, "moe.d_ff": 24, "moe.experts": 6, "moe.top_k": 2,
+                        "vision.n_layers": 1, "vision.d_model": 64, "vision.mlp.d_ff": 64, "vision.attention.n_heads": 2,
+                        "vision.attention.n_kv_heads": 2, "vision.attention.head_dim": 8},
     "recurrentgemma-2b": {"d_model": 64, "n_layers": 3, "vocab_size": 300, "mlp.d_ff": 96, "recurrent.width": 40},
 }  # fmt: skip
 

@@ -46,13 +46,13 @@ def replaced(document: dict, path: tuple, value: Any) -> dict:
 
 
 def check(document: dict) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         archlab.hf.import_config(document)
     except ArchlabError as problem:
         assert "\n" not in str(problem)
         assert len(str(problem)) < 600
-    assert time.perf_counter() - start < SECOND
+    assert time.process_time() - start < SECOND
 
 
 def mutated(document: dict, source: random.Random) -> dict:

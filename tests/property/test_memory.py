@@ -39,7 +39,7 @@ WORK = archlab.Workload(new=1024)
     ids=str,
 )
 def test_what_cannot_be_is_a_sentence(asked, sentence):
-    with pytest.raises(ArchlabError, match="^[^\n]*$") as problem:
+    with pytest.raises(ArchlabError, match=r"^[^\n]*$") as problem:
         archlab.memory(SPEC, WORK, "l4", **asked)
     assert sentence in str(problem.value)
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_is_a_sentence(asked, sentence):
 )
 def test_what_cannot_be_trained_is_a_sentence(training, parallel, sentence):
     work = archlab.Workload(new=1024, train=True)
-    with pytest.raises(ArchlabError, match="^[^\n]*$") as problem:
+    with pytest.raises(ArchlabError, match=r"^[^\n]*$") as problem:
         archlab.memory(SPEC, work, "l4", training=training, parallel=parallel)
     assert sentence in str(problem.value)
 
@@ -112,7 +112,9 @@ def test_an_engine_object_takes_options_too():
 
 def test_numpy_sizes_are_sizes():
     asked = archlab.memory(SPEC, WORK, "h100-sxm", parallel={"tp": np.int64(2)}, engine="vllm", block_size=np.int64(32))
-    assert asked.needed == archlab.memory(SPEC, WORK, "h100-sxm", parallel={"tp": 2}, engine="vllm", block_size=32).needed
+    assert (
+        asked.needed == archlab.memory(SPEC, WORK, "h100-sxm", parallel={"tp": 2}, engine="vllm", block_size=32).needed
+    )
 
 
 def test_pictures_have_room_before_the_context_grows():
