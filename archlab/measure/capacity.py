@@ -1,7 +1,7 @@
 """Whether a model and a workload fit the memory that is left: asked before anything is allocated.
 
-Weights and cache are counted on every device. On a CPU the widest operation's activations are added, attention scores
-in fp32 among them: where a GPU's allocator raises, a CPU's system ends the process.
+Weights and cache are counted on every device. On a CPU the activations are added, attention scores among them: where a
+GPU's allocator raises, a CPU's system ends the process.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from dataclasses import dataclass
 
 import torch
 
+from archlab.analyzers.activations import activations
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.params import weight_bytes
 from archlab.errors import ArchlabError
-from archlab.ledger import Entry, ledger
 from archlab.measure.devices import available_bytes, device_name
 from archlab.precision import load_precision
-from archlab.rows import Op, extent
 from archlab.spec import ModelSpec, Workload
 from archlab.units import show_bytes
 
-ACTIVATION_BYTES = 4
 SAFE = 0.95
 """Of what the system says is available: other programs allocate too."""
 
@@ -43,19 +41,8 @@ def need(spec: ModelSpec, work: Workload, dtype: str, device: torch.device) -> N
     """Bytes for one workload on a device, in the number format named."""
     precision = load_precision(dtype)
     cache = kv_cache(spec, work.context, work.batch, precision, source=work.source).total
-    workspace = activation_bytes(spec, work) if device.type == "cpu" else 0
-    return Need(int(weight_bytes(spec, precision)), int(cache), workspace)
-
-
-def activation_bytes(spec: ModelSpec, work: Workload) -> int:
-    """Inputs and outputs of the operation that has most of them, each (token, key) pair stored, at four bytes."""
-    widest = max(_activations(entry, op) for entry in ledger(spec, work).entries for op in entry.rows.ops)
-    return int(widest) * ACTIVATION_BYTES
-
-
-def _activations(entry: Entry, op: Op) -> int:
-    operands = (*op.line.inputs, *op.line.outputs)
-    return sum(extent(o.axes, entry.sizes, dense=True) for o in operands if not o.place)
+    stored = activations(spec, work, precision, attention="eager").total if device.type == "cpu" else 0
+    return Need(int(weight_bytes(spec, precision)), int(cache), int(stored))
 
 
 def refuse_unless_fits(spec: ModelSpec, work: Workload, dtype: str, device: torch.device, built: bool = False) -> None:

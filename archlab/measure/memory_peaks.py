@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from archlab.errors import ArchlabError
+from archlab.measure import memory_runtime
 from archlab.measure.capacity import SAFE
 from archlab.measure.devices import DTYPES, available_bytes, device_name, release
 from archlab.measure.provenance import config_hash, provenance
@@ -67,6 +68,22 @@ def measure_peak(task: Task, device: torch.device, dtype: str) -> dict[str, Any]
         "tracked_bytes": tracked.total, "tracked": tracked.as_dict(), "tracked_error": tracked.total / allocated - 1,
         "rows_bytes": rows.total, "rows": rows.by_category, "rows_error": rows.total / allocated - 1,
         "status": "ok", "reason": "", "provenance": provenance(device),
+    }  # fmt: skip
+
+
+def measure_graph(task: Task, device: torch.device, dtype: str) -> dict[str, Any]:
+    """The record of a CUDA graph of one decode step: what it takes of the device, and what its pool keeps."""
+    step = Inference(build(task.spec, device=device, dtype=DTYPES[dtype]), task.work)
+
+    def again() -> None:
+        if step.cache is not None:
+            step.cache.position = task.work.context - task.work.new
+        step(Silent())
+
+    found = memory_runtime.measure_graph(again, device)
+    return {
+        "model": task.spec.name, "config_hash": config_hash(task.spec), "context": task.work.context, "dtype": dtype,
+        "device": device_name(device), **found, "status": "ok", "reason": "", "provenance": provenance(device),
     }  # fmt: skip
 
 

@@ -243,6 +243,11 @@ def _steps(suite: Suite) -> None:
         if not suite.late(key):
             measure = lambda task=tasks[key]: memory_peaks.measure_peak(task, suite.device, suite.dtype)  # noqa: E731
             suite.attempt("memory_peaks", key, measure)
+    decoding = {key: task for key, task in tasks.items() if task.work.new < task.work.context}
+    for key in suite.wanted("memory_graphs", [*decoding]):
+        if not suite.late(key):
+            measure = lambda task=tasks[key]: memory_peaks.measure_graph(task, suite.device, suite.dtype)  # noqa: E731
+            suite.attempt("memory_graphs", key, measure)
 
 
 def _step_key(suite: Suite, spec: ModelSpec, work: Workload) -> str:

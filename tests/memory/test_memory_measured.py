@@ -123,13 +123,17 @@ def test_a_graph_is_what_it_takes_of_the_device(monkeypatch):
 
 def test_the_suite_files_them(tmp_path, monkeypatch):
     tiny = archlab.load("gemma-3-270m", {"n_layers": 6})
-    task = Task(tiny, archlab.Workload(1, 8, 8))
-    monkeypatch.setattr(memory_peaks, "tasks", lambda quick: [task])
+    monkeypatch.setattr(memory_peaks, "tasks", lambda quick: [Task(tiny, archlab.Workload(1, n, 8)) for n in (8, 1)])
     monkeypatch.setattr(memory_peaks, "measure_peak", lambda *_: {"status": "ok", "tracked_bytes": 1})
     monkeypatch.setattr(memory_runtime, "measure_runtime", lambda _: {"status": "ok", "context_bytes": 2})
+    passes = []
+    monkeypatch.setattr(
+        memory_runtime, "measure_graph", lambda step, _: passes.extend([step(), step()]) or {"graph_bytes": 3}
+    )
     run = suite.Suite(tmp_path, CPU, "fp32", True, float("inf"), lambda line: None)
     suite._steps(run)
     suite._steps(run)
     assert [r["context_bytes"] for r in read_records(tmp_path / "memory_runtime.jsonl")] == [2]
-    assert [r["tracked_bytes"] for r in read_records(tmp_path / "memory_peaks.jsonl")] == [1]
-    assert len(run.outcome.kept) == 2
+    assert [r["tracked_bytes"] for r in read_records(tmp_path / "memory_peaks.jsonl")] == [1, 1]
+    assert [r["graph_bytes"] for r in read_records(tmp_path / "memory_graphs.jsonl")] == [3] and len(passes) == 2
+    assert len(run.outcome.kept) == 4
