@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from archlab.engines.base import Engine
-from archlab.engines.hf import HF
-from archlab.engines.ideal import Ideal
-from archlab.engines.llama_cpp import LlamaCpp
-from archlab.engines.vllm import VLLM
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.spec import fields_of
 
-ENGINES: Mapping[str, type[Engine]] = {engine.name: engine for engine in (Ideal, HF, VLLM, LlamaCpp)}
-"""Name -> engine, in the order in which they are listed."""
+CLASSES = {"ideal": "Ideal", "hf": "HF", "vllm": "VLLM", "llama_cpp": "LlamaCpp"}
+"""Name, which is its file's too -> the class there, in the order in which they are listed."""
+
+
+class _Engines(Mapping[str, type[Engine]]):
+    """The engines by name; a file is read when its engine is asked for."""
+
+    def __getitem__(self, name: str) -> type[Engine]:
+        where = CLASSES[name]
+        return getattr(import_module(f"archlab.engines.{name}"), where)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CLASSES)
+
+    def __len__(self) -> int:
+        return len(CLASSES)
+
+
+ENGINES: Mapping[str, type[Engine]] = _Engines()
+"""Name -> engine."""
 
 
 def load_engine(name: str | Engine, options: Mapping[str, Any] | None = None) -> Engine:
