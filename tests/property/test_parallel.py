@@ -68,6 +68,20 @@ def test_all_ranks_together_hold_the_model(name, ways, precision):
         assert all(e.replicated >= 0 and e.padding >= 0 for e in extra)
 
 
+def stands(name: str, ways: dict[str, int]) -> bool:
+    try:
+        return bool(ranks(ledger(SPECS[name], workload(SPECS[name])), Parallel(**ways)))
+    except ArchlabError:
+        return False
+
+
+def test_most_of_these_layouts_can_be():
+    """What the test above skips is little: each layout is one that some family takes, and each family takes several."""
+    taken = {name: [number for number, ways in enumerate(WAYS) if stands(name, ways)] for name in FAMILIES}
+    assert set().union(*taken.values()) == set(range(len(WAYS)))
+    assert min(map(len, taken.values())) >= 4, taken
+
+
 def box(entry: Entry, axes: str, parallel: Parallel, place: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     """First and last index along each axis that the rank at (dp, tp) stores, by the engines' rules."""
     replica, t = place
