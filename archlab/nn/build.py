@@ -14,6 +14,8 @@ from archlab.nn.cross_attention import CrossAttention
 from archlab.nn.declare import Declared, initialise
 from archlab.nn.decoder import Decoder
 from archlab.nn.embedding import Embedding, Head
+from archlab.nn.fast.decoder import FastDecoder, faster
+from archlab.nn.kernels import kernels_for
 from archlab.nn.laurel import Laurel
 from archlab.nn.layer_scalar import LayerScalar
 from archlab.nn.mlp import MLP
@@ -55,20 +57,37 @@ def build(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     init: bool = True,
+    fast: bool = False,
 ) -> Decoder:
     """The decoder that a spec describes: model(ids) -> logits, model.init_cache(batch, context), model(ids, cache).
 
     Weights are random, drawn from `seed` (init=False leaves the memory as it was found; meta has none).
-    Raises SpecError for a spec of columns or symbols.
+    fast    the same decoder, with the same parameters, made for inference at speed instead of reading (see nn/fast)
+    Raises SpecError for a spec of columns or symbols, ArchlabError for a fast one on a GPU without Triton.
     """
-
-    def make(block: Block) -> Declared:
-        return MODULES[type(block)](block, device, dtype)
-
     refuse_many(spec)
-    model = Decoder(spec, make)
+    with torch.inference_mode(False):  # parameters are ordinary tensors, whatever the caller does with them
+        model = _fast(spec, torch.device(device), dtype) if fast else _reference(spec, device, dtype)
+        model.requires_grad_(not fast)
     if init:
         initialise(model, seed)
+    return model
+
+
+def _reference(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype) -> Decoder:
+    return Decoder(spec, lambda block: MODULES[type(block)](block, device, dtype))
+
+
+def _fast(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> FastDecoder:
+    kernels = kernels_for(device)
+
+    def make(block: Block) -> Declared:
+        kind = faster(MODULES[type(block)], block)
+        given = () if kind is MODULES[type(block)] else (kernels,)
+        return kind(block, device, dtype, *given)
+
+    model = FastDecoder(spec, make, kernels)
+    model.plan()
     return model
 
 

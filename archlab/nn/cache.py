@@ -31,6 +31,18 @@ class Slots:
         self.buffer[:, position:end] = fresh
         return self.buffer[:, :end].to(fresh.dtype)
 
+    def fill(self, fresh: Tensor) -> None:
+        """Writes the first tokens, B T ... ."""
+        self.buffer[:, : fresh.shape[1]] = fresh
+
+    def slot(self, position: int) -> int:
+        """Where the token at `position` lies."""
+        return position
+
+    def held(self, tokens: int) -> Tensor:
+        """The slots of so many tokens, B S ... ."""
+        return self.buffer[:, :tokens]
+
 
 class Ring:
     """The last `window` tokens: token i lies in slot i % capacity."""
@@ -46,6 +58,22 @@ class Ring:
         kept = fresh[:, -self.window :]
         self.buffer.index_copy_(1, self._slots(end - kept.shape[1], end), kept.to(self.buffer.dtype))
         return torch.cat((seen.to(fresh.dtype), fresh), 1)
+
+    def fill(self, fresh: Tensor) -> None:
+        """Writes the first tokens, B T ...: of more than there are slots the last, each in its own."""
+        capacity, new = self.buffer.shape[1], fresh.shape[1]
+        wrapped = new % capacity if new > capacity else 0
+        kept = fresh[:, -capacity:]
+        self.buffer[:, wrapped : kept.shape[1]] = kept[:, : kept.shape[1] - wrapped]
+        self.buffer[:, :wrapped] = kept[:, kept.shape[1] - wrapped :]
+
+    def slot(self, position: int) -> int:
+        """Where the token at `position` lies."""
+        return position % self.buffer.shape[1]
+
+    def held(self, tokens: int) -> Tensor:
+        """The last of so many tokens, as many as there are slots, B W ...: in an order that attention does not see."""
+        return self.buffer[:, :tokens]
 
     def _slots(self, start: int, end: int) -> Tensor:
         return torch.arange(start, end, device=self.buffer.device) % self.buffer.shape[1]
@@ -112,6 +140,19 @@ class Cache:
         """A state that is written whole."""
         return self.states[f"{path}.{name}"].read()  # type: ignore[union-attr]
 
+    def fill(self, path: str, **fresh: Tensor) -> None:
+        """Writes states of the first tokens (B T ...)."""
+        for name, tensor in fresh.items():
+            self.states[f"{path}.{name}"].fill(tensor)  # type: ignore[union-attr]
+
+    def slot(self, path: str, name: str) -> int:
+        """Where the next token's state goes."""
+        return self.states[f"{path}.{name}"].slot(self.position)  # type: ignore[union-attr]
+
+    def held(self, path: str, name: str) -> Tensor:
+        """What is held of a state once the next token's is written, B U ..., in any order."""
+        return self.states[f"{path}.{name}"].held(self.position + 1)  # type: ignore[union-attr]
+
     def advance(self, new: int) -> None:
         """The new tokens have gone by."""
         self.position += new
@@ -128,6 +169,9 @@ class NoCache:
     def append(self, path: str, name: str, fresh: Tensor) -> Tensor:
         """The new tokens' own states."""
         return fresh
+
+    def fill(self, path: str, **fresh: Tensor) -> None:
+        """There is nothing to write to."""
 
     def write(self, path: str, name: str, fresh: Tensor) -> Tensor:
         """The value itself."""

@@ -17,11 +17,6 @@ from archlab.nn.step import Step
 from archlab.spec import ModelSpec, Workload
 
 
-def layer_of(layer: archlab_spec.Layer, make: Make) -> Layer:
-    """The module of a layer: around AltUp's streams, or plain."""
-    return (Layer if layer.altup is None else AltUpLayer)(layer, make)
-
-
 class Decoder(Stack):
     """Token ids to logits. Parameters are named as the spec names them: layers.3.attention.q, encoder.final_norm.gain.
 
@@ -32,15 +27,19 @@ class Decoder(Stack):
     vision: Stack
 
     def __init__(self, spec: ModelSpec, make: Make) -> None:
-        super().__init__(spec.decoder, make, layer_of)
+        super().__init__(spec.decoder, make, self.layer_of)
         self.spec = spec
         for stack in spec.stacks:
             if stack is not spec.decoder and not stack.counted:
-                self.add_module(stack.name, Stack(stack, make, layer_of))
+                self.add_module(stack.name, Stack(stack, make, self.layer_of))
         for path, module in declared(self).items():
             module.path = path
         self._find_owners()
         tie(self)
+
+    def layer_of(self, layer: archlab_spec.Layer, make: Make) -> Layer:
+        """The module of a layer: around AltUp's streams, or plain."""
+        return (Layer if layer.altup is None else AltUpLayer)(layer, make)
 
     def _find_owners(self) -> None:
         """A layer that shares keys and values reads those of the last layer of its kind that has its own."""

@@ -55,6 +55,11 @@ class Step:
         """Whether nothing went before."""
         return self.cache.position == 0
 
+    @property
+    def plain(self) -> bool:
+        """One token or the first ones, of which causality and windows alone hide keys: no mask is needed."""
+        return (self.new == 1 or self.first) and not self.prefix and self.images is None
+
     def mask(self, sight: Sight) -> Tensor:
         """True where a new token sees a key: T U, or B 1 1 T U where images differ between sequences."""
         if sight not in self._masks:
