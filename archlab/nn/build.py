@@ -14,8 +14,10 @@ from archlab.nn.cross_attention import CrossAttention
 from archlab.nn.declare import Declared, initialise
 from archlab.nn.decoder import Decoder
 from archlab.nn.embedding import Embedding, Head
-from archlab.nn.fast.decoder import FastDecoder, faster
-from archlab.nn.kernels import kernels_for
+from archlab.nn.fast.attention import FastAttention
+from archlab.nn.fast.decoder import FastDecoder
+from archlab.nn.fast.mlp import FastMLP
+from archlab.nn.kernels import Kernels, kernels_for
 from archlab.nn.laurel import Laurel
 from archlab.nn.layer_scalar import LayerScalar
 from archlab.nn.mlp import MLP
@@ -50,6 +52,9 @@ MODULES: dict[type[Block], type[Declared]] = {
 }
 """Block -> its module."""
 
+FAST: dict[type[Block], type[FastAttention] | type[FastMLP]] = {blocks.Attention: FastAttention, blocks.MLP: FastMLP}
+"""Block -> the module that is made for speed, where there is one and it takes the block."""
+
 
 def build(
     spec: ModelSpec,
@@ -67,7 +72,8 @@ def build(
     """
     refuse_many(spec)
     with torch.inference_mode(False):  # parameters are ordinary tensors, whatever the caller does with them
-        model = _fast(spec, torch.device(device), dtype) if fast else _reference(spec, device, dtype)
+        kernels = kernels_for(torch.device(device)) if fast else None
+        model = _reference(spec, device, dtype) if kernels is None else fast_decoder(spec, device, dtype, kernels)
         model.requires_grad_(not fast)
     if init:
         initialise(model, seed)
@@ -78,13 +84,14 @@ def _reference(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype) 
     return Decoder(spec, lambda block: MODULES[type(block)](block, device, dtype))
 
 
-def _fast(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> FastDecoder:
-    kernels = kernels_for(device)
+def fast_decoder(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, kernels: Kernels) -> FastDecoder:
+    """The fast decoder on kernels of one's own choice; its weights are as the memory was found."""
 
     def make(block: Block) -> Declared:
-        kind = faster(MODULES[type(block)], block)
-        given = () if kind is MODULES[type(block)] else (kernels,)
-        return kind(block, device, dtype, *given)
+        kind = FAST.get(type(block))
+        if kind is not None and kind.takes(block):  # type: ignore[arg-type]  # each takes its own sort
+            return kind(block, device, dtype, kernels)  # type: ignore[arg-type]
+        return MODULES[type(block)](block, device, dtype)
 
     model = FastDecoder(spec, make, kernels)
     model.plan()

@@ -164,7 +164,7 @@ def test_weights_come_and_go_by_their_logical_names(tmp_path):
 @pytest.mark.parametrize("preset", ["gemma-2-2b", "gemma-3-1b", "gemma-3n-e2b"])
 @pytest.mark.parametrize("new", [1, CONTEXT])
 def test_a_replay_gives_what_the_pass_gives(preset, new):
-    """Also of tokens and weights that were written after it was recorded."""
+    """Also of tokens that were written after it was recorded."""
     spec = shrunk(preset)
     reference, fast = pair(spec)
     work = telling(spec, 2, new, CONTEXT, logits="last")
@@ -181,8 +181,6 @@ def test_a_replay_gives_what_the_pass_gives(preset, new):
     assert replay.how == "TorchScript trace"
     with torch.no_grad():
         inputs["ids"].copy_(inputs_of(fast, work, torch.Generator().manual_seed(7))["ids"])
-        for model in (reference, fast):
-            model.layers[0].attention.q.mul_(1.5)
         if new == 1:  # the rings of both hold the same tokens, each in its own slot
             agree(replay(), fast(**inputs, cache=cache_of(fast), logits="last"), 1e-6)
         else:

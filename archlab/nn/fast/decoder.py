@@ -13,24 +13,13 @@ from archlab.nn.altup import AltUpLayer
 from archlab.nn.cache import Cache, NoCache
 from archlab.nn.declare import Declared
 from archlab.nn.decoder import Decoder
-from archlab.nn.fast.attention import FastAttention
-from archlab.nn.fast.mlp import FastMLP
 from archlab.nn.fast.step import FastStep
 from archlab.nn.kernels import Kernels, Norm, Turn
 from archlab.nn.norm import RMSNorm
 from archlab.nn.rope import Rope
 from archlab.nn.stack import Layer, Make, PlainResidual, Residual
 from archlab.nn.step import Step
-from archlab.spec import Block, ModelSpec
-
-FASTER: dict[type[Declared], Any] = {FastAttention.__base__: FastAttention, FastMLP.__base__: FastMLP}  # type: ignore[dict-item]
-"""Reference module -> the one with a faster way."""
-
-
-def faster(kind: type[Declared], block: Block) -> type[Declared]:
-    """The module of a block: the fast one where its way covers the block."""
-    fast = FASTER.get(kind)
-    return fast if fast is not None and fast.takes(block) else kind
+from archlab.spec import ModelSpec
 
 
 class FastResidual:

@@ -1,7 +1,7 @@
 """A pass recorded once and run again without Python: what a step costs on the device, not what it costs to describe it.
 
 A GPU replays a CUDA graph, a CPU a TorchScript trace. Both repeat the same operations on the same memory at the same
-place: token ids, cache and weights may be written to between runs, shapes and positions are as they were.
+place: inputs and cache may be written to between runs; shapes, positions and weights are as they were.
 """
 
 from __future__ import annotations
