@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from archlab import units
-from archlab.report import fits, metrics, spreads, words
+from archlab.report import fits, growth, metrics, spreads, words
 from archlab.report.load import Axis
 from archlab.report.metrics import Metric
 from archlab.report.parts import BOUND
 from archlab.report.points import Cast, Point, axis_rank
 from archlab.report.spreads import CLEAR, Spread
+
+MOST = 6
+"""So many workloads are named one by one."""
 
 
 def headline(cast: Cast) -> str:
@@ -53,6 +56,8 @@ def _from(cast: Cast, point: Point, device: str, at: Mapping[str, str | None]) -
 
 
 def _alone(cast: Cast) -> str:
+    if grown := growth.heading(cast):
+        return grown
     point = cast.ok[0]
     name = point.base if point.short.startswith(point.base) or not cast.run.axes else f"{point.base} with {point.short}"
     metric = spreads.candidates(cast)[0]
@@ -223,6 +228,8 @@ def _compare_lede(cast: Cast) -> list[str]:
 
 def _conditions(cast: Cast) -> str:
     works = [metrics.work_words(cast.run, w) for w in metrics.by_reach(cast.run)]
+    if len(works) > MOST:
+        works = [f"{len(works)} workloads, from {works[0]} to {works[-1]}"]
     on = [metrics.device_title(cast.run, h) for h in metrics.devices(cast.run)]
     devices = f" on {words.listing(on)}" if 0 < len(on) <= 3 else f" on {len(on)} devices" if on else ""
     return f"Computed at {words.listing(works)}{devices}, in {words.listing(metrics.precisions(cast.run))}."

@@ -9,7 +9,7 @@ from typing import Any
 from archlab import units
 from archlab.report import words
 from archlab.report.load import Run
-from archlab.report.parts import BOUND, CALCULATED
+from archlab.report.parts import BOUND, CALCULATED, PREDICTED
 from archlab.report.points import Point
 
 _SAY: Mapping[words.Scaler, Callable[[float], str]] = {
@@ -147,12 +147,22 @@ def kv_cache(run: Run) -> list[Metric]:
 
 def bounds(run: Run, phase: str) -> list[Metric]:
     """The bound on a phase, `decode` or `prefill`, at each device and workload."""
-    name, said = {"decode": ("Decode step", "bound on a decode step"), "prefill": ("Prefill", "bound on a prefill")}[
-        phase
-    ]
+    return _times(run, phase, "bound", BOUND, f"bound on a {_STEPS[phase].lower()}")
+
+
+def predictions(run: Run, phase: str) -> list[Metric]:
+    """What calibrated devices are expected to take for a phase."""
+    return _times(run, phase, "predicted", PREDICTED, f"predicted time of a {_STEPS[phase].lower()}")
+
+
+_STEPS = {"decode": "Decode step", "prefill": "Prefill"}
+
+
+def _times(run: Run, phase: str, what: str, tag: str, said: str) -> list[Metric]:
+    name = _STEPS[phase]
     return [
-        Metric(f"{phase}_bound_s", name, f"at {work_words(run, w)} on {device_title(run, h)}{_in_precision(run, p)}",
-               words.seconds, BOUND, {"workload": w, "hardware": h, "precision": p}, said, "lower")
+        Metric(f"{phase}_{what}_s", name, f"at {work_words(run, w)} on {device_title(run, h)}{_in_precision(run, p)}",
+               words.seconds, tag, {"workload": w, "hardware": h, "precision": p}, said, "lower")
         for h in devices(run) for p in precisions(run) for w in by_reach(run)
     ]  # fmt: skip
 

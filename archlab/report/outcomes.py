@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archlab import units
-from archlab.report import metrics, words
-from archlab.report.charts import measured
+from archlab.report import metrics, timed, words
 from archlab.report.load import Record
 from archlab.report.parts import Cell, Column, Row, Table
 from archlab.report.points import Cast, Point
@@ -54,9 +53,9 @@ def _failed_measurements(cast: Cast) -> list[Row]:
 def _attempt(row: Record) -> str:
     said = [
         f"measuring {row.get('phase') or ''}".strip(),
-        words.workload(row) if row.get("context") else str(row.get("workload") or ""),
+        timed.reach(row) if row.get("context") else str(row.get("workload") or ""),
     ]
-    return ", ".join(x for x in (*said, measured.place(row)) if x)
+    return ", ".join(x for x in (*said, timed.place(row)) if x)
 
 
 def _lost(point: Point, status: Any, where: str, reason: Any) -> Row:

@@ -22,7 +22,7 @@ from archlab.report import headline, palette, words
 from archlab.report.charts.frame import FONT, TEMPLATE
 from archlab.report.facets import Facet, facets
 from archlab.report.load import Run, load_run
-from archlab.report.parts import ESTIMATE, Section
+from archlab.report.parts import Section
 from archlab.report.points import Cast, cast
 from archlab.report.sections import sections
 
@@ -62,7 +62,7 @@ def html(run: Run) -> str:
     return _environment().get_template("page.html").render(
         headline=words.sentence(headline.headline(points)), lede=headline.lede(points), run=run, cast=points,
         pills=pills, sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
-        estimates=any(ESTIMATE in card.tags for section in made for card in section.cards),
+        tags={tag for section in made for card in section.cards for tag in card.tags},
         css=Markup(_text("page.css")), colours=Markup(_colours(points)), script=Markup(_script()),
         plotly=Markup(_plotly()), raw=Markup(_packed(_raw(run))),
         figures=Markup(_packed({"figures": _figures(made), "matrices": _matrices(made), "template": TEMPLATE})),
@@ -157,7 +157,7 @@ def _filtered(points: Cast, pills: Sequence[Facet]) -> list[dict[str, Any]]:
 
 def _twins(points: Cast) -> dict[str, str]:
     """Light colour -> dark colour, for the pictures."""
-    pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values()]
+    pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values(), *palette.steps().values()]
     everyone = (*points.all, *points.stand_ins)
     pairs += [pair for p in everyone for pair in (p.look.line, p.look.text)]
     return {light.lower(): dark.lower() for light, dark in pairs}
@@ -165,7 +165,7 @@ def _twins(points: Cast) -> dict[str, str]:
 
 def _colours(points: Cast) -> str:
     """The variables of the style sheet, in both palettes."""
-    names = dict(palette.CHROME)
+    names = palette.CHROME | palette.steps()
     names |= {f"part-{k}": v for k, v in {**palette.PARTS, **palette.KINDS}.items()}
     names |= {f"point-{p.index}": p.look.line for p in (*points.all, *points.stand_ins)}
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))

@@ -6,7 +6,7 @@ and dash and marker repeat the hue, so that a picture reads in grey.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Pair = tuple[str, str]
 """(light, dark)."""
@@ -16,10 +16,13 @@ CHROME: dict[str, Pair] = {
     "ink2": ("#4a5262", "#b6bfcd"), "ink3": ("#616a79", "#98a3b4"), "line": ("#e3e6eb", "#282e38"),
     "rule": ("#c8ccd4", "#414a58"), "accent": ("#1d5fd1", "#7fb0ff"), "on-accent": ("#fefefe", "#0f1218"),
     "wash": ("#eef3fc", "#1b2638"), "bar": ("#d7e4fa", "#22395f"), "limit": ("#b45309", "#f0a860"),
+    "band": ("#eceff3", "#222934"),
     "bound": ("#734c00", "#f3cf8a"), "bound-wash": ("#fdf0cf", "#33290f"),
     "measured": ("#0b6b4a", "#86dcb7"), "measured-wash": ("#dff3ea", "#12291f"),
     "no": ("#9a2c1d", "#f3a79a"), "no-wash": ("#fbe3de", "#381b16"),
     "estimate": ("#5b3f99", "#c9b6f5"), "estimate-wash": ("#efe9fb", "#261f3a"),
+    "predicted": ("#a3246f", "#f29fd0"), "predicted-wash": ("#fce7f3", "#381a2c"),
+    "extrapolated": ("#48606d", "#a8c1ce"), "extrapolated-wash": ("#e7eef2", "#1c2930"),
 }  # fmt: skip
 
 PARTS: dict[str, Pair] = {
@@ -28,6 +31,7 @@ PARTS: dict[str, Pair] = {
     "per_layer": ("#178A9E", "#5FC3D6"), "cross_attention": ("#7B9FD4", "#A9C6F2"), "moe": ("#B0442F", "#E8917F"),
     "altup": ("#5C8A38", "#9BCB76"), "laurel": ("#9AA23C", "#CBD27F"), "vision": ("#6A59B2", "#A99CEA"),
     "audio": ("#BF5F91", "#EBA0C8"), "projector": ("#7C6C5A", "#B9AA97"), "source": ("#7A9ED3", "#A8C5F1"),
+    "rest": ("#A59EB9", "#6f6787"), "step": ("#A59EB9", "#6f6787"),
 }  # fmt: skip
 KINDS: dict[str, Pair] = {
     "global": ("#2664B9", "#5D98EB"), "local": ("#F1A33B", "#F0A745"), "recurrent": ("#2E8B62", "#5CC596"),
@@ -53,6 +57,31 @@ class Look:
     text: Pair
     dash: str
     symbol: str
+
+
+STEPS = 5
+"""Shades of one hue that can be told apart."""
+
+
+def step(i: int, n: int) -> Look:
+    """The look of the i-th of n lines of one point: darker and of another marker, the further it is."""
+    place = look(0, 0, _place(i, n) / (STEPS - 1))
+    return replace(place, symbol=SYMBOLS[i % len(SYMBOLS)])
+
+
+def step_variable(i: int, n: int) -> str:
+    """Its colour as a variable of the style sheet."""
+    return f"step-{_place(i, n)}"
+
+
+def _place(i: int, n: int) -> int:
+    return round(i * (STEPS - 1) / (n - 1)) if n > 1 else STEPS - 2
+
+
+def steps() -> dict[str, Pair]:
+    """Every shade of these lines, and of the texts beside them, as variables."""
+    looks = [step(i, STEPS) for i in range(STEPS)]
+    return {f"step-{i}": x.line for i, x in enumerate(looks)} | {f"step-{i}-text": x.text for i, x in enumerate(looks)}
 
 
 def look(hue: int, dash: int, shade: float) -> Look:

@@ -12,8 +12,10 @@ from archlab.report.palette import Look
 from archlab.report.points import Point
 
 CALCULATED, BOUND, MEASURED, ESTIMATE = "calculated", "bound", "measured", "estimate"
+PREDICTED, EXTRAPOLATED = "predicted", "extrapolated"
 """How a number came to be. A bound is the least that a device's rates allow; it is neither measured nor a forecast. An
-estimate is memory that no formula gives exactly."""
+estimate is memory that no formula gives exactly. A prediction is what a device's calibration expects. What was timed of
+a few layers alone is extrapolated, and not measured, where nothing shows that it holds for the whole model."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class Card:
     caption: str = ""
     figures: tuple[Figure, ...] = ()
     small: bool = False  # figures side by side
+    pairs: bool = False  # two of them at most
     switches: tuple[Switch, ...] = ()
     legend: tuple[Swatch, ...] = ()
     strips: tuple[Strip, ...] = ()

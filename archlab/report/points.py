@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,7 @@ class Point:
     values: Mapping[str, Any]
     group: str
     look: Look
+    nth: int | None = None  # where one point has several rows of a picture
 
     @property
     def ok(self) -> bool:
@@ -43,8 +44,12 @@ class Point:
 
     @property
     def key(self) -> str:
-        """What names it inside the page."""
-        return f"p{self.index}"
+        """What names its row inside the page: the index of the point first, by which the filter knows it."""
+        return f"p{self.index}" if self.nth is None else f"p{self.index}-{self.nth}"
+
+    def part(self, nth: int, said: str) -> Point:
+        """One of several rows of this point in a picture, called what sets it apart from the others."""
+        return replace(self, nth=nth, tag=said, short=f"{self.short}, {said}", released=False)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from archlab.report import findings, fits, outcomes, tables, times, words
-from archlab.report.charts import bounds, effect, fit, kv_context, measured, memory, parameters, pattern, position
-from archlab.report.parts import BOUND, CALCULATED, MEASURED, Card, Section, Table
+from archlab.report import findings, fits, outcomes, tables, timed, times, trust, words
+from archlab.report.charts import (
+    bounds,
+    effect,
+    fit,
+    kv_context,
+    latency_scaling,
+    measured,
+    measured_predicted,
+    memory,
+    parameters,
+    pattern,
+    position,
+    time_by_part,
+)
+from archlab.report.parts import BOUND, CALCULATED, EXTRAPOLATED, MEASURED, PREDICTED, Card, Section, Table
 from archlab.report.points import Cast
 
 
@@ -85,19 +98,31 @@ def _compute(cast: Cast) -> Section | None:
 
 
 def _latency(cast: Cast) -> Section | None:
-    table, timed = times.times(cast), measured.card(cast)
-    if table is None and timed is None:
-        return None
-    tags = tuple(t for t in (BOUND, MEASURED) if table and any(c.tag == t for c in table.columns))
-    all_times = Card("All times", tags, table=table, notes=_time_notes(cast, table)) if table else None
-    question = "How fast can it be at best, and how fast was it?" if timed else "How fast can it be at best?"
-    return _section("latency", "Latency", question, bounds.card(cast), timed, all_times)
+    table = times.times(cast)
+    all_times = Card("All times", times.tags(table), table=table, notes=_time_notes(cast, table)) if table else None
+    cards = (
+        bounds.card(cast), time_by_part.card(cast), *latency_scaling.device_cards(cast), measured.card(cast),
+        *latency_scaling.timed_cards(cast), time_by_part.timed_card(cast), measured_predicted.card(cast), all_times,
+    )  # fmt: skip
+    return _section("latency", "Latency", _how_fast([card for card in cards if card]), *cards)
+
+
+def _how_fast(cards: Sequence[Card]) -> str:
+    """The question, as far as the run can answer it."""
+    tags = {tag for card in cards for tag in card.tags}
+    asked = ["can it be at best"] * (BOUND in tags) + ["should it be"] * bool(tags & {PREDICTED, EXTRAPOLATED})
+    *first, last = [f"how fast {what}" for what in [*asked, *["was it"] * (MEASURED in tags)]] or ["how fast is it"]
+    return words.sentence(f"{', '.join(first)}, and {last}?" if first else f"{last}?")
 
 
 def _time_notes(cast: Cast, table: Table) -> tuple[str, ...]:
     first = "A bound is the least that the device's rates allow, operation by operation: calculated, not measured."
-    nothing = "" if measured.rows(cast) else " Nothing was measured in this run."
-    return (first + nothing, *times.left_out(cast), *_beyond(table), *bounds.misfits(cast))
+    nothing = "" if MEASURED in timed.tags(timed.timings(cast)) else " Nothing was measured in this run."
+    predicted = trust.predicted_rows(cast)
+    return (
+        first + nothing, *[trust.held_out(predicted)] * bool(predicted), *times.left_out(cast), *_beyond(table),
+        *bounds.misfits(cast),
+    )  # fmt: skip
 
 
 def _layers(cast: Cast) -> Section | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def measured_table(
         if study is None:
             return None
         points = study_points(study)
-        workloads = {name: load_serving(name) for name in study.workloads}
+        workloads = study_workloads(study)
         place, seconds = "CPU", CPU_SECONDS
     bases = dict.fromkeys(point.base for point in points.values())
     say(f"timing {len(points)} points of {', '.join(bases)} on this {place}")
@@ -71,6 +72,17 @@ def study_points(study: Study) -> dict[str, Point]:
                 continue
             if fits:
                 found[label(name, shape)] = Point(name, spec, at)
+    return found
+
+
+def study_workloads(study: Study) -> dict[str, Serving]:
+    """The workloads of a study, each at every combination of the workload axes, named as a sweep names them."""
+    axes = {k: v for k, v in study.grid.items() if k in WORKLOAD_KEYS}
+    found: dict[str, Serving] = {}
+    for name, *values in product(study.workloads, *axes.values()):
+        at = dict(zip(axes, values, strict=True))
+        changes = {k.removeprefix("workload."): v for k, v in at.items()}
+        found[label(name, at)] = replace(load_serving(name), **changes)
     return found
 
 

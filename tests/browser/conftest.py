@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fast_rows
 import pytest
 import runs
 
@@ -22,18 +23,29 @@ HOSTILE = {
     "NVIDIA H200 SXM 141GB": "</title><b onmouseover=alert(3)>%{x}</b>",
     "How do Gemma 2 and Gemma 3 differ?": '"><script>alert(4)</script>',
 }
+HOSTILE_TIMES = {
+    "NVIDIA H200 SXM 141GB": "<script>alert(5)</script>%{y}",
+    "fast": "</script><img src=x onerror=alert(6)>",
+    fast_rows.FEW: "<b onmouseover=alert(7)>a few</b>",
+    fast_rows.WARNING: "<script>alert(10)</script>",
+    **{text: f"<img src=x onerror=alert(8)>{phase}" for phase, text in fast_rows.KERNELS.items()},
+    "composed": "<i>composed</i>",
+    "chat-8k": "</title><script>alert(9)</script>",
+}
+RENAMED = {"hostile": ("gemma-2-and-3", HOSTILE), "hostile_times": ("fast_heads", HOSTILE_TIMES)}
+"""Runs whose names are markup: of which plan, and the names."""
 
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """run_folder("attention_heads") -> a run folder, written once a session. 'hostile' has names that are markup."""
+    """run_folder("attention_heads") -> a run folder, written once a session. Those of RENAMED have names of markup."""
     root = tmp_path_factory.mktemp("runs")
 
     def get(name: str) -> Path:
         folder = root / name
         if not folder.exists():
-            plan = runs.PLANS["gemma-2-and-3" if name == "hostile" else name]
-            runs.write(folder, plan, HOSTILE if name == "hostile" else None)
+            plan, names = RENAMED.get(name, (name, None))
+            runs.write(folder, runs.PLANS[plan], names)
         return folder
 
     return get

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import fast_rows
 import pandas as pd
+from fast_rows import Timed
 
 import archlab
 from archlab.analyzers.params import weight_bytes
@@ -47,6 +49,7 @@ class Plan:
     measure: Sequence[Any] = ()  # values of the first axis that are measured
     refuse: Mapping[str, str] = field(default_factory=dict)  # hardware -> sentence: rows refused on it alone
     engine: str | None = None  # rows say what memory it needs, and how far it would go; bounds are left out
+    timed: Timed | None = None  # what the fast decoder's timings say, in place of the older rows
 
 
 HEADS = Plan(
@@ -80,7 +83,26 @@ FIT = Plan(
     "Which Gemma fits on which device, and how long a context?", workloads=["chat-8k", "long-32k", "long-128k"],
     hardware=["m4-16", "t4", "rtx-4090", "h100-sxm"], precisions=["q4_k_m", "bf16"], engine="llama_cpp",
 )  # fmt: skip
-PLANS = {p.name: p for p in (HEADS, SEVEN, ONE, GRID, VOCAB, MANY, FIT)}
+FAST = replace(
+    HEADS, name="fast_heads", workloads=("chat-8k", "long-32k"), axes={"model.attention.n_kv_heads": [1, 2, 4, 8, 16]},
+    timed=Timed(
+        "h200-sxm", [(1, 2048), (1, 8192)], calibrated=["h200-sxm"], extrapolated=[16], sampled=[2], residual=0.041,
+    ),
+)  # fmt: skip
+BATCHES = Plan(
+    "batch_context", "study", ["gemma-3-12b-text"], "How does a step's time grow with context and batch?",
+    {"workload.context": [2048, 8192, 32768], "workload.batch": [1, 8]}, workloads=["chat-8k"],
+    timed=Timed(
+        "rtx-4090", [(1, 128), (1, 512), (1, 2048), (4, 128), (4, 512), (4, 2048)], stand_in="gemma-3-270m",
+        calibrated=["h200-sxm"], skip=[("prefill", 4, 2048)],
+    ),
+)  # fmt: skip
+SAMPLED = Plan(
+    "sampled", "study", ["gemma-3-27b-text"], "What does the window cost?", {"model.local.window": [512, 1024, 2048]},
+    workloads=["chat-8k"], hardware=["h200-sxm"],
+    timed=Timed("h200-sxm", [(1, 8192)], source="extrapolated", predicted=False),
+)  # fmt: skip
+PLANS = {p.name: p for p in (HEADS, SEVEN, ONE, GRID, VOCAB, MANY, FIT, FAST, BATCHES, SAMPLED)}
 
 
 def write(folder: Path, plan: Plan, rename: Mapping[str, str] | None = None) -> Path:
@@ -128,12 +150,13 @@ def _shapes(plan: Plan) -> Iterator[Shape]:
             yield Shape(base, base, {}, True, archlab.load(base))
             continue
         released = archlab.load(base)
+        axes = {k: v for k, v in plan.axes.items() if not k.startswith("workload.")}
         seen = []
-        for combination in itertools.product(*plan.axes.values()):
-            values = dict(zip(plan.axes, combination, strict=True))
+        for combination in itertools.product(*axes.values()):
+            values = dict(zip(axes, combination, strict=True))
             seen.append(_shape(plan, base, released, values))
         if not any(s.is_base for s in seen):
-            values = {key: _get(released, key) for key in plan.axes}
+            values = {key: _get(released, key) for key in axes}
             seen.insert(0, replace(_shape(plan, base, released, values), is_base=True))
         yield from seen
 
@@ -166,10 +189,12 @@ def _get(spec: Any, key: str) -> Any:
 
 
 def _rows(plan: Plan, shape: Shape) -> Iterator[dict[str, Any]]:
-    for workload, hardware, precision in itertools.product(plan.workloads, plan.hardware or [None], plan.precisions):
-        given = load_serving(workload)
+    works = list(_workloads(plan))
+    for (workload, given, axes), hardware, precision in itertools.product(
+        works, plan.hardware or [None], plan.precisions
+    ):
         at = {
-            "workload": workload, "batch": given.batch, "context": given.context,
+            "workload": workload, "batch": given.batch, "context": given.context, **axes,
             "hardware": hardware, "precision": precision,
         }  # fmt: skip
         if shape.spec is None:
@@ -184,8 +209,17 @@ def _rows(plan: Plan, shape: Shape) -> Iterator[dict[str, Any]]:
         elif hardware in plan.refuse:
             yield {**shape.known, "status": "refused", "reason": plan.refuse[hardware], **at, **_shape_columns(shape)}
         else:
-            numbers = _numbers(shape, given.work_for(shape.spec), hardware, precision)
+            numbers = _numbers(shape, given.work_for(shape.spec), hardware, precision, plan.timed)
             yield {**shape.known, "status": "ok", "reason": None, **at, **_shape_columns(shape), **numbers}
+
+
+def _workloads(plan: Plan) -> Iterator[tuple[str, Any, dict[str, int]]]:
+    """(name, workload, values of the axes that vary it)."""
+    axes = {k: v for k, v in plan.axes.items() if k.startswith("workload.")}
+    for name, *values in itertools.product(plan.workloads, *axes.values()):
+        at = {k.split(".")[1]: v for k, v in zip(axes, values, strict=True)}
+        label = " ".join([name, *(f"{k}={v}" for k, v in at.items())])
+        yield label, replace(load_serving(name), **at), dict(zip(axes, values, strict=True))
 
 
 def _limits(shape: Shape, given: Any, hardware: str, precision: str, engine: str) -> dict[str, Any]:
@@ -212,7 +246,9 @@ def _shape_columns(shape: Shape) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _numbers(shape: Shape, given: Any, hardware: str | None, precision: str) -> dict[str, Any]:
+def _numbers(
+    shape: Shape, given: Any, hardware: str | None, precision: str, timed: Timed | None = None
+) -> dict[str, Any]:
     spec = shape.spec
     held = archlab.params(spec)
     cache = archlab.kv_cache(spec, given.context, given.batch, precision)
@@ -227,7 +263,8 @@ def _numbers(shape: Shape, given: Any, hardware: str | None, precision: str) -> 
     }  # fmt: skip
     for phase, work in (("prefill", given.prefill()), ("decode", given.decode())):
         if hardware is not None:
-            row |= _bound(phase, archlab.latency(spec, work, hardware, precision))
+            bound = archlab.latency(spec, work, hardware, precision)
+            row |= _bound(phase, bound) | fast_rows.expected(timed, hardware, phase, bound)
     return row
 
 
@@ -237,6 +274,9 @@ def _bound(phase: str, bound: Any) -> dict[str, Any]:
 
 
 def _measured(plan: Plan, shape: Shape) -> Iterator[dict[str, Any]]:
+    if plan.timed is not None and shape.spec is not None:
+        yield from _timed(plan.timed, shape)
+        return
     if shape.spec is None or not plan.measure or next(iter(shape.values.values())) not in plan.measure:
         return
     work = archlab.Workload(batch=1, new=512, context=512, logits="last")
@@ -249,6 +289,13 @@ def _measured(plan: Plan, shape: Shape) -> Iterator[dict[str, Any]]:
             "ci_high_s": median * 1.007, "n": 20, "warmup_s": 1.5, "device": DEVICE, "dtype": "bf16", "bound_s": bound,
             "d_ff": shape.spec.data["mlp"]["d_ff"], "backend": "sdpa", "status": "ok", "reason": None,
         }  # fmt: skip
+
+
+def _timed(plan: Timed, shape: Shape) -> Iterator[dict[str, Any]]:
+    if plan.stand_in is not None:
+        known = {"point": plan.stand_in, "base": plan.stand_in}
+        return fast_rows.rows(plan, archlab.load(plan.stand_in), known, None)
+    return fast_rows.rows(plan, shape.spec, shape.known, next(iter(shape.values.values()), None))
 
 
 def _curve(shape: Shape) -> Iterator[dict[str, Any]]:

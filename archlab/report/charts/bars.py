@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import plotly.graph_objects as go
@@ -31,10 +31,15 @@ class Stack:
     title: str
     tag: str
     end: Callable[[Point, float], str]
+    reach: Mapping[Point, float] = field(default_factory=dict)  # how far marks go that lie over the bars
 
     def total(self, point: Point) -> float:
         """The length of a bar."""
         return sum(self.values[point].values())
+
+    def length(self, point: Point) -> float:
+        """Where the bar and its marks end."""
+        return max(self.total(point), self.reach.get(point, 0))
 
     def parts(self) -> list[str]:
         """Every part that some bar has, in their order."""
@@ -45,22 +50,24 @@ class Stack:
         return [x for x in self.parts() if any(v.get(x, 0) > VISIBLE * self.total(p) for p, v in self.values.items())]
 
 
-def stacked(stack: Stack, rules: Sequence[tuple[str, float]] = ()) -> dict[str, Any]:
-    """The picture. `rules` are upright dotted lines: (label, value); totals then stand clear of them, at the right."""
+def stacked(stack: Stack, rules: Sequence[tuple[str, float]] = (), marks: Sequence[Any] = ()) -> dict[str, Any]:
+    """The picture. `rules` are upright dotted lines: (label, value); totals then stand clear of them, at the right.
+
+    `marks` are traces that lie over the bars, within the stack's `reach`.
+    """
     points = list(stack.values)
     ends = [safe(stack.end(p, stack.total(p))) for p in points]
-    most = max([*(stack.total(p) for p in points), *(v for _, v in rules)]) / stack.scale.divisor
+    most = max([*(stack.length(p) for p in points), *(v for _, v in rules)]) / stack.scale.divisor
     shapes, notes = _rules(stack.scale, rules)
     layout = {
         "barmode": "stack", "bargap": 0.34, "shapes": shapes, "annotations": notes,
         "margin": {"l": 0, "r": 0, "t": 22 if rules else 6, "b": 46},
-        "xaxis": {"range": [0, most * 1.02], "title": {"text": stack.title}, "showline": False, "ticks": ""},
+        "xaxis": {"range": [0, most * 1.02], "title": {"text": safe(stack.title)}, "showline": False, "ticks": ""},
         "yaxis": row_axis(points),
     }  # fmt: skip
     bars = [_bar(stack, part, points) for part in stack.seen()]
-    return drawing(
-        [*bars, _ends(stack, points, ends, most * 1.02 if rules else None)], layout, row=ROW, ticks=row_names(points)
-    )
+    texts = _ends(stack, points, ends, most * 1.02 if rules else None)
+    return drawing([*bars, *marks, texts], layout, row=ROW, ticks=row_names(points))
 
 
 def row_axis(points: Sequence[Point]) -> dict[str, Any]:
@@ -78,7 +85,11 @@ def row_names(points: Sequence[Point]) -> dict[str, tuple[str, bool]]:
 
 def spoken(part: str) -> str:
     """A part as a reader says it: 'per-layer', 'cross-attention'."""
-    return part.replace("_", "-")
+    return _BESIDE.get(part, part.replace("_", "-"))
+
+
+_BESIDE = {"rest": "rest, of no part", "step": "step, beside its kernels"}
+"""Of a predicted time, what no part of the model has."""
 
 
 def legend(names: Sequence[str], said: Mapping[str, str] | None = None) -> tuple[Swatch, ...]:
@@ -97,13 +108,13 @@ def _bar(stack: Stack, part: str, points: Sequence[Point]) -> Any:
 
 def _said(stack: Stack, part: str, point: Point) -> str:
     value, total = stack.values[point].get(part, 0), stack.total(point)
-    share = f"{percent(value / total)} of {stack.scale.full(total)}"
-    return hover(point.short, f"{safe(spoken(part))} {stack.scale.full(value)}", share, stack.tag)
+    share = [f"{percent(value / total)} of {stack.scale.full(total)}"] * (stack.scale.unit != "%")
+    return hover(point.short, f"{safe(spoken(part))} {stack.scale.full(value)}", *share, stack.tag)
 
 
 def _ends(stack: Stack, points: Sequence[Point], ends: list[str], at: float | None) -> Any:
     return go.Scatter(
-        x=[stack.scale.of(stack.total(p)) if at is None else at for p in points], y=[p.key for p in points],
+        x=[stack.scale.of(stack.length(p)) if at is None else at for p in points], y=[p.key for p in points],
         text=[f"\u2002{end}" for end in ends], mode="text", meta=[p.index for p in points],
         textposition="middle right", cliponaxis=False, hoverinfo="skip",
         textfont={"size": 12.5, "color": CHROME["ink2"][0]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from archlab.report import fits, metrics, words
 from archlab.report.charts import bars, choices
@@ -33,13 +33,14 @@ def card(cast: Cast) -> Card | None:
     )  # fmt: skip
 
 
-def misfits(cast: Cast) -> list[str]:
-    """What the double dagger says, where some point does not fit on some device."""
+def misfits(cast: Cast, on: Sequence[str] = (), what: str = "bound") -> list[str]:
+    """What the double dagger says, where some point does not fit on some device, or on one of these."""
     at = [dict(m.at) for phase in PHASES for m in metrics.bounds(cast.run, phase)]
+    at = [a for a in at if not on or a["hardware"] in on]
     if all(metrics.fits(cast.run, p.name, a) for p in cast.ok for a in at):
         return []
-    what = "What it needs exceeds" if fits.known(cast.run) else "Weights and cache alone exceed"
-    return [f"‡ {what} that device's memory: the bound is arithmetic, the device cannot run it."]
+    needs = "What it needs exceeds" if fits.known(cast.run) else "Weights and cache alone exceed"
+    return [f"‡ {needs} that device's memory: the {what} is arithmetic, the device cannot run it."]
 
 
 def _stacks(cast: Cast, phase: str) -> dict[str, bars.Stack]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from archlab.report import metrics, words
+from archlab.report import metrics, trust, words
 from archlab.report.charts.frame import drawing, hover, safe
 from archlab.report.load import Axis
 from archlab.report.metrics import Metric
 from archlab.report.palette import CHROME
-from archlab.report.parts import BOUND, CALCULATED, Card, Cell, Column, Figure, Row, Swatch, Switch, Table
+from archlab.report.parts import BOUND, CALCULATED, PREDICTED, Card, Cell, Column, Figure, Row, Swatch, Switch, Table
 from archlab.report.points import Cast, Point, axis_rank, main_axis
 
 MOST = 9
@@ -30,15 +30,16 @@ def card(cast: Cast) -> Card | None:
     figures = tuple(_figure(cast, axes, metric, i) for i, metric in enumerate(shown))
     switch = Switch("Against", tuple((a.key, a.label) for a in axes), axes[0].key)
     title = f"Against {axes[0].label}" if len(axes) == 1 else "Each axis by itself"
-    tags = tuple(t for t in (CALCULATED, BOUND) if any(m.tag == t for m in shown))
+    tags = tuple(t for t in (CALCULATED, BOUND, PREDICTED) if any(m.tag == t for m in shown))
+    held = [trust.held_out(trust.predicted_rows(cast))] * (PREDICTED in tags)
     return Card(
         title, tags, _caption(cast), figures=figures, small=True, legend=_legend(cast),
-        switches=(switch,) * (len(axes) > 1), numbers=_numbers(cast, shown), notes=_too_large(cast, shown),
+        switches=(switch,) * (len(axes) > 1), numbers=_numbers(cast, shown), notes=(*held, *_too_large(cast, shown)),
     )  # fmt: skip
 
 
 def chosen(cast: Cast) -> list[Metric]:
-    """The cache, the decode bound on two devices, FLOPs, parameters, d_ff where it pays; at both ends of reach."""
+    """The cache, decode on two devices, FLOPs, parameters, d_ff where it pays; at both ends of reach."""
     run = cast.run
     ends = {w for w in (*metrics.by_reach(run)[:1], metrics.longest(run)) if w}
     first = metrics.precisions(run)[:1]
@@ -50,9 +51,15 @@ def chosen(cast: Cast) -> list[Metric]:
 
 
 def _two_devices(cast: Cast) -> list[Metric]:
-    known = [m for m in metrics.bounds(cast.run, "decode") if m.known(cast.run, cast.ok)]
+    """Decode on two devices: as predicted where one is calibrated, else the bound."""
+    bounds, predicted = ([m for m in of(cast.run, "decode") if m.known(cast.run, cast.ok)] for of in _DECODE)
+    calibrated = {m.at["hardware"] for m in predicted}
+    known = [*predicted, *(m for m in bounds if m.at["hardware"] not in calibrated)]
     devices = list(dict.fromkeys(m.at["hardware"] for m in known))[:2]
     return [m for m in known if m.at["hardware"] in devices]
+
+
+_DECODE = (metrics.bounds, metrics.predictions)
 
 
 def _caption(cast: Cast) -> str:
@@ -66,10 +73,14 @@ def _caption(cast: Cast) -> str:
 
 
 def _too_large(cast: Cast, shown: Sequence[Metric]) -> tuple[str, ...]:
-    """Which bounds are for shapes that the device cannot hold."""
-    lost = {m: sum(not metrics.fits(cast.run, p.name, m.at) for p in cast.ok) for m in shown if m.tag == BOUND}
+    """Which times are for shapes that the device cannot hold."""
+    times = [m for m in shown if m.tag in (BOUND, PREDICTED)]
+    lost = {m: sum(not metrics.fits(cast.run, p.name, m.at) for p in cast.ok) for m in times}
     said = [f"{n} of {len(cast.ok)} {m.where}" for m, n in lost.items() if n]
-    return (f"Too large for the device, so that the bound is arithmetic only: {words.listing(said)}.",) if said else ()
+    what = words.listing(
+        list(dict.fromkeys("prediction" if m.tag == PREDICTED else "bound" for m, n in lost.items() if n))
+    )
+    return (f"Too large for the device, so that the {what} is arithmetic only: {words.listing(said)}.",) if said else ()
 
 
 def _legend(cast: Cast) -> tuple[Swatch, ...]:
@@ -135,7 +146,7 @@ def _drawing(panel: Panel) -> dict[str, Any]:
 
 def _line(panel: Panel, line: list[Point]) -> Any:
     look, own = line[-1].look, panel.axis is main_axis(panel.cast.run) and len(panel.cast.groups) > 1
-    said = [f"{panel.metric.title}: {panel.metric.say(panel.metric.of(panel.cast.run, p))}" for p in line]
+    said = [f"{safe(panel.metric.title)}: {panel.metric.say(panel.metric.of(panel.cast.run, p))}" for p in line]
     return go.Scatter(
         x=[panel.place(p) for p in line], y=[panel.height(p) for p in line], mode="lines+markers",
         meta=[p.index for p in line], name=line[0].group, cliponaxis=False, hoverinfo="text",

@@ -68,10 +68,10 @@ def hover(head: str, *lines: str) -> str:
     return "<br>".join([f"<b>{safe(head)}</b>", *lines])
 
 
-def context_axis(contexts: Sequence[int], title: str) -> dict[str, Any]:
-    """Tokens on a log2 axis, a tick at each power of two."""
+def context_axis(contexts: Sequence[int], title: str, pad: float = 0.012) -> dict[str, Any]:
+    """Tokens on a log2 axis, a tick at each power of two; `pad` of its length at both ends."""
     low, high = math.log10(min(contexts)), math.log10(max(contexts))
-    pad = (high - low) * 0.012 or 0.05
+    pad = (high - low) * pad or 0.05
     ticks = [2**i for i in range(60) if min(contexts) <= 2**i <= max(contexts)]
     return {
         "type": "log", "range": [low - pad, high + pad], "title": {"text": title},
@@ -80,8 +80,9 @@ def context_axis(contexts: Sequence[int], title: str) -> dict[str, Any]:
 
 
 def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
-    """A log axis from low to high with ticks at 1, 2 and 5, or at powers of ten over a wide range."""
-    steps = (1, 2, 5) if high / low < 300 else (1,)
+    """A log axis from low to high with ticks at 1, 2 and 5; powers of ten over a wide range, more over a narrow one."""
+    ratio = high / low
+    steps = (1, 2, 3, 4, 6, 8) if ratio < 8 else (1, 2, 5) if ratio < 300 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
     return {

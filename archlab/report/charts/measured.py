@@ -1,181 +1,151 @@
-"""What was timed: the median, the spread of the middle nine tenths, and the bound on that same device."""
+"""What was timed: the median and its spread, beside the bound and the prediction for that same device."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from archlab import units
-from archlab.report import metrics, words
-from archlab.report.charts import bars
-from archlab.report.charts.frame import drawing, hover, safe
-from archlab.report.load import Record
-from archlab.report.palette import CHROME
-from archlab.report.parts import BOUND, MEASURED, Card, Cell, Column, Figure, Row, Swatch, Switch, Table
+from archlab.report import timed, trust, words
+from archlab.report.charts import bars, marks, measured_table
+from archlab.report.charts.frame import drawing
+from archlab.report.charts.time_axis import time_axis
+from archlab.report.parts import BOUND, EXTRAPOLATED, MEASURED, PREDICTED, Card, Figure
 from archlab.report.points import Cast, Point
+from archlab.report.timed import Panel, Placed, Timing
 
-WHERE = ("device", "dtype", "backend")
-
-
-def rows(cast: Cast) -> list[tuple[Point, Record]]:
-    """The measurements that have a median, with their points."""
-    known = {p.name: p for p in (*cast.all, *cast.stand_ins)}
-    return [(known[r["point"]], r) for r in cast.run.measured_rows if r.get("median_s") and r["point"] in known]
+WIDE = 15.0
+"""From this ratio on, marks on an axis from zero would lie on one another at its left end."""
 
 
 def card(cast: Cast) -> Card | None:
-    """The card, or None where nothing was measured."""
-    found = rows(cast)
+    """The card, or None where nothing was timed."""
+    found = timed.timings(cast)
     if not found:
         return None
-    setups = list(dict.fromkeys(place(r) for _, r in found))
-    phases = [x for x in ("decode", "prefill") if any(r["phase"] == x for _, r in found)]
-    works = list(dict.fromkeys((r["phase"], r["workload"]) for _, r in found))
-    figures = tuple(
-        _figure(cast, phase, work, setups, found)
-        for phase, work in sorted(works, key=lambda w: (phases.index(w[0]) if w[0] in phases else 9, str(w[1])))
-    )
-    switch = Switch("On", tuple((s, s) for s in setups), setups[0])
+    panels, switches = timed.panels(cast, found)
+    beside = [BOUND] * any(t.bound for t in found) + [PREDICTED] * any(t.predicted for t in found)
     return Card(
-        "Measured, beside the bound on that device", (MEASURED, BOUND), _caption(cast, found, setups),
-        figures=figures, small=True, switches=(switch,) * (len(setups) > 1), legend=_legend(),
-        numbers=_numbers(cast, found),
-        notes=("The bound takes the rates measured on that device in the same run, not those of a data sheet.",),
+        _title(found, beside), (*timed.tags(found), *beside), _caption(cast, found),
+        figures=tuple(_figure(panel) for panel in panels), small=True, pairs=True, switches=switches,
+        legend=marks.legend(found), numbers=measured_table.numbers(cast, found), notes=tuple(_notes(found)),
     )  # fmt: skip
 
 
-def place(row: Record) -> str:
-    """Where and how it was measured: 'AMD EPYC 7B13, 2 threads, bf16, sdpa'."""
-    return ", ".join(str(row[k]) for k in WHERE if row.get(k) is not None)
+def _title(found: Sequence[Timing], beside: Sequence[str]) -> str:
+    what = words.sentence(timed.participle(found))
+    against = [f"the {'prediction' if tag == PREDICTED else tag}" for tag in beside]
+    return f"{what}, beside {words.listing(against)} on that device" if against else what
 
 
-def _caption(cast: Cast, found: list[tuple[Point, Record]], setups: list[str]) -> str:
-    timed = list(dict.fromkeys(p for p, _ in found))
-    own = [p for p in timed if p not in cast.stand_ins]
-    others = [p for p in timed if p in cast.stand_ins]
+# ---------------------------------------------------------------- in words
+
+
+def _caption(cast: Cast, found: Sequence[Timing]) -> str:
+    setups = words.listing(timed.places(found))
+    said = [_timed(cast, [t for t in found if t.tag == tag], tag) for tag in timed.tags(found)]
+    return f"{words.sentence(words.listing(said))}, on {setups}{_samples(found)}."
+
+
+def _timed(cast: Cast, found: Sequence[Timing], tag: str) -> str:
+    points = list(dict.fromkeys(t.point for t in found))
+    own = [p for p in points if p not in cast.stand_ins]
+    others = [p for p in points if p in cast.stand_ins]
     said = [_which(cast, own)] * bool(own) + [_instead(others)] * bool(others)
-    verb = "was" if len(timed) == 1 else "were"
-    return f"{words.sentence(words.listing(said))} {verb} measured, on {words.listing(setups)}; {_samples(found)}."
+    return f"{words.listing(said)} {'was' if len(points) == 1 else 'were'} {tag}"
 
 
-def _which(cast: Cast, own: list[Point]) -> str:
+def _which(cast: Cast, own: Sequence[Point]) -> str:
     if len(own) == len(cast.all):
-        return "all points"
+        return "all points" if len(own) > 1 else own[0].tag
     named = f" ({words.listing([p.tag for p in own])})" if len(own) < 7 else ""
     return f"{words.some(len(own), 'point')} of {len(cast.all)}{named}"
 
 
-def _instead(others: list[Point]) -> str:
-    """Measurements of a small model say nothing of the large one by themselves; say that they are of another."""
+def _instead(others: Sequence[Point]) -> str:
+    """Timings of a small model say nothing of the large one by themselves; say that they are of another."""
     bases = words.listing(list(dict.fromkeys(p.base for p in others)))
     return f"{words.some(len(others), 'shape')} of {bases}, standing in for the run's own points,"
 
 
-def _samples(found: list[tuple[Point, Record]]) -> str:
-    counts = sorted({r["n"] for _, r in found if r.get("n")})
-    warm = sorted({r["warmup_s"] for _, r in found if r.get("warmup_s")})
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n from {counts[0]} to {counts[-1]}" if counts else "n not noted"
-    return n + (f", after {units.show_seconds(warm[-1])} of warm-up" if warm else "")
+def _samples(found: Sequence[Timing]) -> str:
+    """'; n = 20, after 1.50 s of warm-up', as far as that is noted."""
+    counts = sorted({t.row["n"] for t in found if t.row.get("n")})
+    warm = sorted({t.row["warmup_s"] for t in found if t.row.get("warmup_s")})
+    n = [f"n = {counts[0]}" if len(counts) == 1 else f"n from {counts[0]} to {counts[-1]}"] if counts else []
+    said = ", ".join([*n, *[f"after {units.show_seconds(s)} of warm-up" for s in warm[-1:]]])
+    return f"; {said}" if said else ""
 
 
-def _legend() -> tuple[Swatch, ...]:
-    return (Swatch("measured: median, whiskers from 5 % to 95 % of the runs", "measured"),
-            Swatch("bound: from the rates measured on that device", "limit"))  # fmt: skip
+def _notes(found: Sequence[Timing]) -> list[str]:
+    """What stands beside a time; which times are of a few layers; how far predictions go; what was warned of."""
+    bound = ["The bound takes that device's own rates, timed in the same run, not those of a data sheet.",
+             "100 % of the bound is all that they allow."] * any(t.bound for t in found)  # fmt: skip
+    few = [*_checked(found), *_extrapolated(found)]
+    few += ["A time that was taken on has no whiskers."] * (bool(few) and any(t.low == t.high for t in found))
+    held = [trust.said([t.row for t in found])] * any(t.predicted for t in found)
+    return [" ".join(said) for said in ([*bound, *_rates(found)], few, held, _warnings(found)) if said]
 
 
-def _figure(cast: Cast, phase: str, work: str, setups: list[str], found: list[tuple[Point, Record]]) -> Figure:
-    chosen = [(p, r) for p, r in found if r["phase"] == phase and r["workload"] == work]
-    title = f"{ {'decode': 'Decode, one step', 'prefill': 'Prefill'}.get(phase, phase) } at {_work(cast, chosen[0][1])}"
-    by_setup = {s: [(p, r) for p, r in chosen if place(r) == s] for s in setups}
-    variants = {s if len(setups) > 1 else "": _drawing(mine) for s, mine in by_setup.items() if mine}
-    about = f"{title}: measured median and spread beside the bound, a row for each point; numbers below."
-    return Figure(f"measured-{phase}-{work}", title, about, variants, tag=MEASURED)
+def _warnings(found: Sequence[Timing]) -> list[str]:
+    """What a reader should know before using some of the times."""
+    said = [str(t.row["warnings"]) for t in found if t.row.get("warnings")]
+    texts = [f"{text} ({said.count(text)} of {len(found)})" for text in dict.fromkeys(said)]
+    return [f"Warnings: {'; '.join(texts[:3])}{', and others in the table' if len(texts) > 3 else ''}."] if said else []
 
 
-def _work(cast: Cast, row: Record) -> str:
-    return words.workload(row) if row.get("context") else metrics.work_words(cast.run, row["workload"])
+def _rates(found: Sequence[Timing]) -> list[str]:
+    """The rates of each place, in a sentence each."""
+    said = {}
+    for t in found:
+        read, copy = (t.row.get(k) for k in ("read_bytes_per_s", "copy_bytes_per_s"))
+        rates = [f"reads {read / units.GB:,.4g} GB/s"] if read else []
+        rates += [f"copies {copy / units.GB:,.4g} GB/s"] if copy else []
+        if rates:
+            said[t.place] = words.listing(rates)
+    return [f"In the same session {place} {rates}." for place, rates in said.items()]
 
 
-def _drawing(chosen: list[tuple[Point, Record]]) -> dict[str, Any]:
-    points = [p for p, _ in chosen]
-    scale = words.seconds(x for _, r in chosen for x in (r["median_s"], r.get("p95_s")))
-    ends = [_end(scale, r) for _, r in chosen]
-    most = max(x for _, r in chosen for x in (r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0))
+def _checked(found: Sequence[Timing]) -> list[str]:
+    """Times of a few layers that hold for the whole model."""
+    off = [abs(t.row["residual"]) for t in found if t.tag == MEASURED and t.row.get("residual") is not None]
+    few = f"{words.some(len(off), 'measured time')} {'is' if len(off) == 1 else 'are'} that of a few layers, taken on"
+    checked = "to all and checked against the whole model: off by at most"
+    return [words.sentence(f"{few} {checked} {words.percent(max(off))}.")] if off else []
+
+
+def _extrapolated(found: Sequence[Timing]) -> list[str]:
+    """Why some are not called measured."""
+    rows = [t.row for t in found if t.tag == EXTRAPOLATED]
+    off = [abs(r["residual"]) for r in rows if r.get("residual") is not None]
+    if not rows:
+        return []
+    some = f"{len(off)} of {len(rows)} " if len(off) < len(rows) else ""
+    why = [f"{some}off by up to {words.percent(max(off))} against the whole model"] if off else []
+    why += ["not checked against the whole model" if not off else "the rest not checked"] * (len(off) < len(rows))
+    return [f"Extrapolated, not measured: a few layers were timed and taken on to all; {words.listing(why)}."]
+
+
+# ---------------------------------------------------------------- the picture
+
+
+def _figure(panel: Panel) -> Figure:
+    about = f"{panel.title}: median and spread beside the bound, a row each; the numbers are in the table below."
+    drawings = {state: _drawing(rows) for state, rows in panel.states.items()}
+    return Figure(f"measured-{panel.key}", panel.title, about, drawings, tag=panel.tag)
+
+
+def _drawing(rows: Sequence[Placed]) -> dict[str, Any]:
+    points = [p for p, _ in rows]
+    axis = time_axis((x for _, t in rows for x in t.known), WIDE)
     layout = {
-        "margin": {"l": 0, "r": 0, "t": 6, "b": 46},
-        "xaxis": {"range": [0, most / scale.divisor * 1.03], "title": {"text": scale.unit},
-                  "showline": False, "nticks": 6},
-        "yaxis": bars.row_axis(points),
+        "margin": {"l": 0, "r": 0, "t": 6, "b": 46}, "yaxis": bars.row_axis(points),
+        "xaxis": axis.layout(room=1.05) | {"showline": False, "nticks": 4},
     }  # fmt: skip
-    traces = [_bound(scale, chosen), _median(scale, chosen), _text(scale, chosen, ends)]
-    return drawing(traces, layout, row=34, ticks=bars.row_names(points))
+    texts = [_end(t) for _, t in rows]
+    return drawing(marks.traces(axis.of, rows, texts), layout, row=34, ticks=bars.row_names(points))
 
 
-def _end(scale: words.Scale, row: Record) -> str:
-    bound = row.get("bound_s")
-    over = f", {words.times(row['median_s'] / bound)} × bound" if bound else ""
-    return scale.full(row["median_s"]) + over
-
-
-def _median(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
-    colour = CHROME["measured"][0]
-    up = [scale.of((r.get("p95_s") or r["median_s"]) - r["median_s"]) for _, r in chosen]
-    down = [scale.of(r["median_s"] - (r.get("p5_s") or r["median_s"])) for _, r in chosen]
-    return go.Scatter(
-        x=[scale.of(r["median_s"]) for _, r in chosen], y=[p.key for p, _ in chosen], mode="markers",
-        meta=[p.index for p, _ in chosen], marker={"size": 10, "color": colour},
-        error_x={"type": "data", "array": up, "arrayminus": down, "color": colour, "thickness": 1.6, "width": 5},
-        hovertext=[hover(p.short, *_said(r)) for p, r in chosen], hoverinfo="text",
-    )  # fmt: skip
-
-
-def _said(row: Record) -> tuple[str, ...]:
-    ends = [units.show_seconds(row[k]) for k in ("p5_s", "p95_s") if row.get(k)]
-    spread = [f"5 % to 95 %: {' to '.join(ends)}"] * (len(ends) == 2)
-    counted = f"n = {row.get('n') or 'not noted'}"
-    return (f"median {units.show_seconds(row['median_s'])}", *spread, counted, safe(place(row)), MEASURED)
-
-
-def _bound(scale: words.Scale, chosen: list[tuple[Point, Record]]) -> Any:
-    known = [(p, r) for p, r in chosen if r.get("bound_s")]
-    return go.Scatter(
-        x=[scale.of(r["bound_s"]) for _, r in known], y=[p.key for p, _ in known], mode="markers",
-        meta=[p.index for p, _ in known], hoverinfo="text",
-        marker={"size": 18, "symbol": "line-ns-open", "color": CHROME["limit"][0], "line": {"width": 2.6}},
-        hovertext=[hover(p.short, f"at least {units.show_seconds(r['bound_s'])}", BOUND) for p, r in known],
-    )  # fmt: skip
-
-
-def _text(scale: words.Scale, chosen: list[tuple[Point, Record]], ends: list[str]) -> Any:
-    furthest = [scale.of(max(r["median_s"], r.get("p95_s") or 0, r.get("bound_s") or 0)) for _, r in chosen]
-    return go.Scatter(
-        x=furthest, y=[p.key for p, _ in chosen], text=[f"\u2002{safe(e)}" for e in ends], mode="text",
-        cliponaxis=False, meta=[p.index for p, _ in chosen], textposition="middle right", hoverinfo="skip",
-        textfont={"size": 12.5, "color": CHROME["ink2"][0]},
-    )  # fmt: skip
-
-
-_COLUMNS = {
-    "median_s": "Median",
-    "p5_s": "5 %",
-    "p95_s": "95 %",
-    "ci_low_s": "95 % interval, low",
-    "ci_high_s": "high",
-    "bound_s": "Bound",
-}
-
-
-def _numbers(cast: Cast, found: list[tuple[Point, Record]]) -> Table:
-    scale = words.seconds(r["median_s"] for _, r in found)
-    columns = [Column("phase", "Phase", number=False), Column("workload", "Workload", number=False)]
-    columns += [Column(k, head, scale.unit, BOUND if k == "bound_s" else MEASURED) for k, head in _COLUMNS.items()]
-    columns += [Column("n", "n", "runs"), Column("device", "Measured on", number=False)]
-    lines = []
-    for p, r in found:
-        times = [Cell(scale.show(r.get(k)), r.get(k)) for k in _COLUMNS]
-        words_ = [Cell(str(r["phase"]), r["phase"]), Cell(_work(cast, r), r["workload"])]
-        lines.append(
-            Row(p.tag, (*words_, *times, Cell(words.axis_value(r.get("n")), r.get("n")), Cell(place(r), place(r))), p)
-        )
-    return Table("measured-numbers", "What was measured", "Point", tuple(columns), tuple(lines))
+def _end(t: Timing) -> str:
+    share = f", {words.percent(t.share)} of the bound" if t.share else ""
+    return units.show_seconds(t.seconds) + share

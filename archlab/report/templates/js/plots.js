@@ -31,7 +31,7 @@ function keepShown(trace) {
 // Rows that are shown, their names, and the room that names and totals need.
 function rowsOf(picture, narrow) {
   const { layout, hints } = picture;
-  const keys = layout.yaxis.categoryarray.filter(key => shown(+key.slice(1)));
+  const keys = layout.yaxis.categoryarray.filter(key => shown(parseInt(key.slice(1), 10)));
   const size = narrow ? 11.5 : 12.5;
   const names = keys.map(key => ({ lines: linesOf(hints.ticks[key][0], narrow ? 16 : 30), bold: hints.ticks[key][1] }));
   const ends = picture.data.filter(trace => trace.mode === "text");
@@ -63,8 +63,23 @@ function slim(picture) {
   }
   stagger(layout);
   if (hints.ticks) return;
-  layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 54), r: 14 };
+  const beside = Math.max(54, 32 + widest(layout.yaxis.ticktext || [], 12.5));
+  layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, beside), r: 14 };
   if (hints.height) layout.height = Math.min(layout.height, 340);
+}
+
+// Ticks of a log axis whose texts would touch lose theirs.
+function parted(axis, length) {
+  if (axis.type !== "log" || !axis.ticktext) return;
+  const [low, high] = axis.range;
+  let end = -Infinity;
+  axis.ticktext = axis.ticktext.map((text, i) => {
+    const middle = length * (Math.log10(axis.tickvals[i]) - low) / (high - low);
+    const half = widthOf(text, 12.5) / 2 + 3;
+    if (!text || middle - half < end) return "";
+    end = middle + half;
+    return text;
+  });
 }
 
 // Texts beside the last points, pushed apart where they would lie on one another.
@@ -87,6 +102,14 @@ function endLabels(picture) {
   }));
 }
 
+// As high as it is wide, and no larger than its height: equal axes have equal lengths.
+function squared(layout) {
+  const { l, r, t, b } = layout.margin;
+  const side = Math.min(layout.width - l - r, 430);
+  layout.width = side + l + r;
+  layout.height = side + t + b;
+}
+
 function arranged(made, width) {
   const picture = structuredClone(made);
   const { layout, hints } = picture;
@@ -96,7 +119,9 @@ function arranged(made, width) {
   layout.height = hints.height;
   if (hints.ticks) rowsOf(picture, width < NARROW);
   if (width < NARROW) slim(picture);
+  if (hints.square) squared(layout);
   if (hints.labels && width >= NARROW) layout.annotations = (layout.annotations || []).concat(endLabels(picture));
+  parted(layout.xaxis, layout.width - layout.margin.l - layout.margin.r);
   return isDark() ? themed(picture) : picture;
 }
 
