@@ -64,7 +64,7 @@ def split_heads(qkv: Tensor, heads: Heads, turn: Turn | None) -> tuple[Tensor, T
         return turned(normed(rows, heads.q_norm), turn), none, none
     both = rows[:, :, : n + kv]
     v = normed(rows[:, :, n : n + kv] if heads.k_is_v else rows[:, :, n + kv :], heads.v_norm)
-    if heads.scale is not None and heads.q_norm is not None:
+    if heads.q_norm is not None:
         both = _over_rms(both, heads.scale, heads.q_norm.eps)
     q, k = turned(both, turn).split((n, kv), 2)
     return q, k, v
