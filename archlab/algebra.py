@@ -18,7 +18,7 @@ A block binds what else it needs (L the width of a recurrence, P that of a per-l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Number = Any
@@ -93,6 +93,19 @@ def where(condition: Any, yes: Number, no: Number) -> Number:
     import numpy
 
     return numpy.where(condition, yes, no)
+
+
+def choose(condition: Any, yes: Callable[[], Number], no: Callable[[], Number]) -> Number:
+    """`where`, of which a side that a plain condition leaves out is not computed."""
+    if isinstance(condition, bool):
+        return yes() if condition else no()
+    return where(condition, yes(), no())
+
+
+def smooth_maximum(a: Number, b: Number) -> Number:
+    """(a^4 + b^4)^(1/4): the larger where they are far apart, 1.19 times it where they are equal. Of numbers from 0."""
+    total = a * a * a * a + b * b * b * b
+    return (total**0.5) ** 0.5  # on columns a root is 20 times as fast as another power
 
 
 def floor_div(a: Number, b: Number) -> Number:

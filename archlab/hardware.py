@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archlab.algebra import Number
+from archlab.calibration import Calibration, calibrations_from, table
 from archlab.config import group_file
 from archlab.errors import SpecError, UnknownNameError
 from archlab.paths import group_files
@@ -75,6 +76,9 @@ class Hardware:
     price_usd_per_hour: Number | None = real("rent of one device, US dollars an hour", None, none=True)
     price_source: str = text("where the price comes from, and when", "none")
     notes: str = text("what a reader of the data sheet would trip over", "none")
+    measured: Mapping[str, Calibration] | None = table(
+        "number format -> what was measured in it (see calibration)", None
+    )
 
     @property
     def shared(self) -> bool:
@@ -85,6 +89,10 @@ class Hardware:
     def available_bytes(self) -> int:
         """Bytes that one program can have."""
         return self.memory_bytes if self.usable_bytes is None else self.usable_bytes
+
+    def calibration(self, number_format: str) -> Calibration | None:
+        """What was measured in a format; None where nothing was."""
+        return (self.measured or {}).get(number_format)
 
     def flops_per_s(self, number_format: str) -> float:
         """Peak rate of a format; raises SpecError where the device has none."""
@@ -111,6 +119,20 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
     return hardware_from(data)
 
 
+def calibrated(device: str, number_format: str) -> Hardware | None:
+    """The device file whose calibration of a format was made on the device that torch or the system names so.
+
+    None where there is none. Files without a `measured:` block are not read as devices: there are a hundred.
+    """
+    for name, path in group_files("hardware").items():
+        if "\nmeasured:" in path.read_text(encoding="utf-8"):
+            found = load_hardware(name)
+            known = found.calibration(number_format)
+            if known is not None and known.device == device:
+                return found
+    return None
+
+
 def is_path(name: str | Path) -> bool:
     """Whether a word is the path of a device's file, not a device's name."""
     return str(name).endswith((".yaml", ".yml")) or "/" in str(name)
@@ -124,7 +146,8 @@ def hardware_from(data: Mapping[str, Any]) -> Hardware:
     check_fields(Hardware, "hardware", data)
     for sentence in _nonsense(data):
         raise SpecError(sentence)
-    return Hardware(**data)
+    measured = data.get("measured")
+    return Hardware(**{**data, "measured": measured and calibrations_from(measured, "hardware.measured")})
 
 
 def _nonsense(data: Mapping[str, Any]) -> Iterator[str]:

@@ -54,11 +54,11 @@ def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False, most:
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 
 
-def real(doc: str, default: Any = dataclasses.MISSING, none: bool = False) -> Any:
-    """A field that measures something: a number above 0 (or null, where `none`)."""
+def real(doc: str, default: Any = dataclasses.MISSING, none: bool = False, zero: bool = False) -> Any:
+    """A field that measures something: a number above 0 (or 0, where `zero`; or null, where `none`)."""
     kind = FieldType(
-        "a number above 0" + (" or null" if none else ""),
-        lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < float("inf"),
+        ("a number of 0 or more" if zero else "a number above 0") + (" or null" if none else ""),
+        lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x < float("inf") and (zero or x > 0),
         none,
     )
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})

@@ -240,6 +240,12 @@ def measure(
     phase: Annotated[str, typer.Option(help="prefill, decode or both")] = "both",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one")] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; bf16 on a GPU, fp32 on a CPU")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="fast or reference; fast where it covers the model", show_default=False)
+    ] = None,
+    sampled: Annotated[
+        bool, typer.Option("--sampled", help="compose the time from models of fewer layers, verified on a deeper one")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Time prefill and decode of the built module here, beside the bound that this device's measured rates give."""
@@ -248,10 +254,10 @@ def measure(
     from archlab.units import tokens
 
     model, overrides = one_model(words)
-    records = time_phases(load(model, overrides), tokens(context or "512"), batch, phase, device, dtype)
-    if json:
-        return print_json([facts(r) for r in records])
-    print(screen(records))
+    spec = load(model, overrides)
+    records = time_phases(spec, tokens(context or "512"), batch, phase, device, dtype, backend, sampled)
+    print_json([facts(r) for r in records]) if json else print(screen(records))
+    raise typer.Exit(int(any(r.status == "failed" for r in records)))
 
 
 @app.command(

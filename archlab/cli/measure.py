@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from archlab.cli.screen import bold, dim, table
 from archlab.errors import SpecError, nearest
 from archlab.measure import Record, run_all
+from archlab.measure.records import distinct
 from archlab.spec import ModelSpec, Workload
 from archlab.units import show_seconds
 
@@ -15,7 +16,14 @@ PHASES = ("prefill", "decode", "both")
 
 
 def time_phases(
-    spec: ModelSpec, context: int, batch: int, phase: str, device: str | None, dtype: str | None
+    spec: ModelSpec,
+    context: int,
+    batch: int,
+    phase: str,
+    device: str | None,
+    dtype: str | None,
+    backend: str | None = None,
+    sampled: bool = False,
 ) -> list[Record]:
     """Records of the phases asked for; an encoder reads a source as long as the context. Raises ArchlabError."""
     if phase not in PHASES:
@@ -27,7 +35,7 @@ def time_phases(
     if context == 1 and phase == "both":
         phase = "decode"  # one token is one step
     works = {"prefill": [prefill], "decode": [prefill.decode()], "both": [prefill, prefill.decode()]}[phase]
-    return run_all(spec, works, device, dtype)
+    return run_all(spec, works, device, dtype, backend=backend, sampled=sampled)
 
 
 def facts(record: Record) -> dict[str, Any]:
@@ -36,12 +44,13 @@ def facts(record: Record) -> dict[str, Any]:
 
 
 def screen(records: Sequence[Record]) -> str:
-    """Median, spread and bound of each phase, and what ran."""
+    """Median, spread and bound of each phase, what ran, how far to trust it, and what to know before using it."""
     first = records[0]
     rows = [_row(r) for r in records]
     head = ["phase", "median", "p5", "p95", "n", "bound here", "of bound", "tokens/s"]
-    lines = [f"{bold(first.model)}   measured on {first.device}, {first.dtype}, {first.backend}", table(head, rows)]
-    lines += [f"{r.phase}: {r.status}: {r.reason}" for r in records if r.status != "ok"]
+    lines = [f"{bold(first.model)}   timed on {first.device}, {first.dtype}", table(head, rows)]
+    lines += [line for record in records for line in _said(record)]
+    lines += [f"warning: {text}" for text in distinct(text for record in records for text in record.warnings)]
     note = "bound: roofline at the read bandwidth and matmul rate measured in this run; of bound: bound / median"
     return "\n".join([*lines, dim(note)])
 
@@ -50,6 +59,17 @@ def _row(record: Record) -> list[str]:
     what = f"{record.phase} {record.batch} x {record.new:,} @ {record.context:,}"
     if record.median_s is None:
         return [what, record.status, *[""] * 6]
-    times = [show_seconds(t) for t in (record.median_s, record.p5_s or 0, record.p95_s or 0)]
+    times = ["" if t is None else show_seconds(t) for t in (record.median_s, record.p5_s, record.p95_s)]
     bound = [show_seconds(record.bound_s), f"{record.bound_s / record.median_s:.0%}"] if record.bound_s else ["", ""]
     return [what, *times, str(record.n), *bound, f"{record.batch * record.new / record.median_s:,.1f}"]
+
+
+def _said(record: Record) -> Iterator[str]:
+    """What ran and how far to trust it, or what went wrong."""
+    if record.status != "ok":
+        yield f"{record.phase}: {record.status}: {record.reason}"
+        return
+    yield f"{record.phase}: {record.source}; {record.ran}"
+    if record.sampled:
+        low, high = (show_seconds(s or 0) for s in (record.ci_low_s, record.ci_high_s))
+        yield f"{record.phase}: 95 % of the median {low} to {high}"

@@ -16,18 +16,19 @@ __all__ = [
 ]  # fmt: skip
 
 _FACE = {
-    "run": "bench", "run_all": "bench", "Bench": "bench",
+    "run": "single", "run_all": "single", "Bench": "bench",
     "measure_points": "points", "measure_rooflines": "rooflines", "Rooflines": "rooflines",
     "Record": "records", "append_record": "records", "read_records": "records",
     "config_hash": "provenance", "code_version": "provenance",
 }  # fmt: skip
 
 if TYPE_CHECKING:
-    from archlab.measure.bench import Bench, run, run_all
+    from archlab.measure.bench import Bench
     from archlab.measure.points import measure_points
     from archlab.measure.provenance import code_version, config_hash
     from archlab.measure.records import Record, append_record, read_records
     from archlab.measure.rooflines import Rooflines, measure_rooflines
+    from archlab.measure.single import run, run_all
 
 
 def __getattr__(name: str) -> Any:

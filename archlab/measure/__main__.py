@@ -36,13 +36,14 @@ def parser() -> argparse.ArgumentParser:
     """The two commands and their options."""
     top = argparse.ArgumentParser(prog="python -m archlab.measure", description="Measured latency on this device.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    suite = commands.add_parser("suite", help="rooflines, checks, latency and memory of this device, into a folder")
+    suite = commands.add_parser("suite", help="what this device gives and how long models take on it, into a folder")
     suite.add_argument("--out", required=True, type=Path, help="folder of the results; what it holds is not redone")
     suite.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="stop starting work after")
     suite.add_argument("--quick", action="store_true", help="tiny models: does all of it work here?")
     suite.add_argument(
-        "--section", action="append", metavar="NAME", help="rooflines, checks, latency, memory; repeatable"
-    )
+        "--section", action="append", metavar="NAME",
+        help="checks, rooflines, operations, latency, sampled, calibration, memory; repeatable",
+    )  # fmt: skip
     suite.set_defaults(command=_suite)
     run = commands.add_parser("run", help="time one model")
     run.add_argument("model", help="a preset or a model YAML")
@@ -51,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--batch", type=int, default=1)
     run.add_argument("--phase", choices=("prefill", "decode", "both"), default="both")
     run.add_argument("--seconds", type=float, default=2.0, help="of sampling a phase (default 2)")
+    run.add_argument("--backend", help="fast or reference (default: fast where it covers the model)")
+    run.add_argument("--sampled", action="store_true", help="compose the time from models of fewer layers, verified")
     run.set_defaults(command=_run)
     for command in (suite, run):
         command.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
@@ -70,10 +73,11 @@ def _suite(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from archlab.measure.bench import run_all
+    from archlab.measure.single import run_all
 
     spec = load(options.model, _overrides(options.changes))
-    records = run_all(spec, _works(options), options.device, options.dtype, options.seconds)
+    how = {"backend": options.backend, "sampled": options.sampled}
+    records = run_all(spec, _works(options), options.device, options.dtype, options.seconds, **how)
     if options.json:
         print(json.dumps({"records": [record.as_dict() for record in records]}, allow_nan=False))
     for record in () if options.json else records:
@@ -102,8 +106,8 @@ def _line(record: Record) -> str:
     low, high, bound = (show_seconds(s or 0) for s in (record.ci_low_s, record.ci_high_s, record.bound_s))
     return (
         f"{record.phase} {record.context} tokens, batch {record.batch}, {record.dtype}, {record.device}: "
-        f"{show_seconds(record.median_s)} measured (95 % of the median {low} to {high}, n={record.n}, "
-        f"drift {record.drift:+.1%}), {bound} {record.bound} bound"
+        f"{show_seconds(record.median_s)} {record.source} (95 % of the median {low} to {high}, n={record.n}, "
+        f"drift {record.drift:+.1%}), {bound} {record.bound} bound; {record.ran}"
     )
 
 

@@ -61,7 +61,12 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
     `load_1min` is the system's load average: well above the threads used, other programs took part in the timing.
     """
-    return {"utc": now(), "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None, **_constant(device)}
+    return {"utc": now(), "load_1min": load_average(), **_constant(device)}
+
+
+def load_average() -> float | None:
+    """Processes that ran or waited to, over the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 @lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,30 @@ from typing import Any
 class Record:
     """One phase of one model on one device. Times are seconds of one forward pass; None where there is none.
 
-    phase        prefill (all `context` tokens at once) | decode (one token, which ends at `context`)
-    samples      every timing; each the mean of `repetitions` passes (1 on a CPU, so p5 and p95 are of single passes)
-    bound_s      the roofline bound at the rates measured in the same session; `bound` says which roof
-    status       ok | failed (it ran and broke) | skipped (it was not tried); `reason` says why
+    phase           prefill (all `context` tokens at once) | decode (one token, which ends at `context`)
+    samples         every timing; each the mean of `repetitions` passes (1 on a CPU, so p5 and p95 are of single passes)
+    bound_s         the roofline bound at the rates measured in the same session; `bound` says which roof
+    status          ok | failed (it ran and broke) | skipped (it was not tried); `reason` says why
+
+    What ran:
+    backend         fast | reference (nn/fast, or the readable modules); `reason_backend` says what kept it from being
+                    wholly fast
+    runs            CUDA graph | TorchScript trace | Python
+    attention       what attention ran as, by the profiler; `kernels` names what took most of the time, with its share
+    compiled        functions that torch.compile compiled while samples were taken: 0, or status is failed
+
+    How far it can be trusted:
+    source          measured | extrapolated: composed of models of fewer layers, without a residual of 3 % or less that
+                    is told from noise
+    sampled         which layers were timed instead of the model; '' where it was timed itself. Then the median is
+                    composed, `ci_*` covers the noise of all of them, and there are neither p5 and p95 nor samples:
+                    `parts` has those of each model that was timed, by its number of layers
+    residual        composed over measured, less 1, on the model named by `verified_on`, with the ends of its 95 %
+                    interval; None where nothing was verified
+    drift           the second half of the samples over the first, less 1
+    group_drift     the first phase of the group measured again at its end, over the first time, less 1
+    state           the device before and after, and the extremes while samples were taken (see measure/state.py)
+    warnings        what a reader should know before using the number
     """
 
     model: str
@@ -31,7 +51,18 @@ class Record:
     device: str
     dtype: str
     seed: int
-    backend: str = "eager"
+    backend: str = "reference"
+    reason_backend: str = ""
+    runs: str = "Python"
+    attention: str = ""
+    kernels: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    compiled: int = 0
+    source: str = "measured"
+    sampled: str = ""
+    residual: float | None = None
+    residual_low: float | None = None
+    residual_high: float | None = None
+    verified_on: str = ""
     status: str = "ok"
     reason: str = ""
     median_s: float | None = None
@@ -41,18 +72,42 @@ class Record:
     ci_high_s: float | None = None
     n: int = 0
     drift: float | None = None
+    group_drift: float | None = None
     warmup_s: float | None = None
     repetitions: int = 1
     bound_s: float | None = None
     bound: str | None = None
     cache_bytes: int | None = None
     samples: tuple[float, ...] = field(default=(), repr=False)
+    parts: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = ()
+    state: Mapping[str, Any] | None = field(default=None, repr=False)
     rooflines: Mapping[str, Any] | None = field(default=None, repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def ran(self) -> str:
+        """'fast, CUDA graph, Triton step attention; head + 1 and 2 periods of 6 layers, residual +1.2% on ...'."""
+        words = [self.backend, self.runs, *[self.attention] * bool(self.attention)]
+        said = ", ".join(words) + (f" ({self.reason_backend})" if self.reason_backend else "")
+        if not self.sampled:
+            return said
+        if self.residual is None:
+            return f"{said}; {self.sampled}, not verified"
+        ends = f"{self.residual_low:+.1%} to {self.residual_high:+.1%}"
+        return f"{said}; {self.sampled}, residual {self.residual:+.1%} ({ends}) on {self.verified_on}"
 
     def as_dict(self) -> dict[str, Any]:
         """Every field, as JSON takes it."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def distinct(warnings: Iterable[str]) -> tuple[str, ...]:
+    """The first of those that differ in their numbers alone, after a colon."""
+    found: dict[str, str] = {}
+    for text in warnings:
+        found.setdefault(text.partition(":")[0], text)
+    return tuple(found.values())
 
 
 def append_record(path: Path | str, record: Mapping[str, Any]) -> None:
@@ -79,14 +134,28 @@ def _is_torn(path: Path) -> bool:
 
 def read_records(path: Path | str) -> Iterator[dict[str, Any]]:
     """The records of a file, none if it is not there. A line that a crash tore is passed over."""
+    return (record for record in _lines(path) if record is not None)
+
+
+def torn_lines(path: Path | str, having: str | None = None) -> int:
+    """Lines that `read_records` passes over; those of records without a field `having` too."""
+    return sum(record is None or (having is not None and having not in record) for record in _lines(path))
+
+
+def _lines(path: Path | str) -> Iterator[dict[str, Any] | None]:
+    """What each line that is not empty says: a record, or None."""
     path = Path(path)
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                yield record
+            if line.strip():
+                yield _record(line)
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 RESAMPLES = 1000
+
+Samples = NDArray[numpy.float64]
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,28 @@ def summarize(samples: Sequence[float], seed: int = 0) -> Summary:
     return Summary(median, p5, p95, low, high, len(values), drift(values))
 
 
-def bootstrap_median(values: numpy.ndarray, seed: int = 0) -> tuple[float, float]:
+def bootstrap_median(values: Sequence[float] | Samples, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the median, from resamples with replacement."""
+    return middle(next(resampled([values], seed)))
+
+
+def resampled(sets: Iterable[Sequence[float] | Samples], seed: int = 0) -> Iterator[Samples]:
+    """Of each set of samples the medians of resamples with replacement, each set by itself: what is computed of them
+    has the noise of all.
+    """
     generator = numpy.random.default_rng(seed)
-    medians = numpy.median(generator.choice(values, (RESAMPLES, len(values))), axis=1)
-    low, high = numpy.percentile(medians, (2.5, 97.5))
+    for samples in sets:
+        values = numpy.asarray(samples, dtype=numpy.float64)
+        yield numpy.median(generator.choice(values, (RESAMPLES, len(values))), axis=1)
+
+
+def middle(values: Samples) -> tuple[float, float]:
+    """The ends of the middle 95 %."""
+    low, high = numpy.percentile(values, (2.5, 97.5))
     return float(low), float(high)
 
 
-def drift(values: numpy.ndarray) -> float:
+def drift(values: Samples) -> float:
     """Median of the second half over that of the first, less 1: 0.02 is a machine that became 2 % slower."""
     half = len(values) // 2
     return float(numpy.median(values[half:]) / numpy.median(values[:half]) - 1) if half else 0.0

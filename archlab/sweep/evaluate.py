@@ -17,8 +17,9 @@ import numpy as np
 from archlab.algebra import Number, column, is_scalar, plain
 from archlab.analyzers.fit import max_batch, max_context
 from archlab.analyzers.flops import flops
+from archlab.analyzers.kernels import kernels
 from archlab.analyzers.kv_cache import cache_items
-from archlab.analyzers.latency import latency
+from archlab.analyzers.latency import bound, calibration_of, predicted
 from archlab.analyzers.memory import Memory, Setting, memory_in, setting
 from archlab.analyzers.params import params, weight_bytes
 from archlab.assemble import resolve, rules
@@ -26,7 +27,7 @@ from archlab.engines.base import Engine
 from archlab.errors import ArchlabError, SpecError, nearest
 from archlab.hardware import Hardware
 from archlab.items import by_kind
-from archlab.ledger import ledger
+from archlab.ledger import Ledger, ledger
 from archlab.precision import Precision
 from archlab.schema import field_type, known_keys, override
 from archlab.spec import ModelSpec, Workload
@@ -152,6 +153,8 @@ def evaluate(
     limits: bool = False,
 ) -> Points:
     """Parameters, exact FLOPs of both phases, KV cache, weights and latency bounds of every point.
+
+    Where the device is calibrated for the precision: predicted latencies too, and the error of such predictions.
 
     grid     key -> values; the points are all combinations
     columns  key -> values, all of one length; position i of each makes point i
@@ -328,11 +331,27 @@ def measures(spec: ModelSpec, work: Workload, asked: Asked) -> dict[str, Number]
         found |= {f"flops_{phase}": counts.total, f"flops_{phase}_dense": counts.dense}
     if asked.timed is not None:
         for phase, step in phases.items():
-            bound = latency(spec, step, asked.timed, at.precision)
-            found[f"{phase}_bound_s"] = bound.seconds
-            found[f"{phase}_bound_by"] = np.where(np.asarray(bound.compute > bound.memory), "compute", "memory")
-            found |= {f"{phase}_bound_{part}_s": seconds for part, seconds in bound.by_part.items()}
+            found |= _times(phase, ledger(spec, step), asked.timed, at.precision)
     return found
+
+
+def _times(phase: str, rows: Ledger, device: Hardware, precision: Precision) -> dict[str, Number]:
+    """The bound of one phase, and what is predicted where the device is calibrated, with the held-out error."""
+    least, calibration = bound(rows, device, precision), calibration_of(device, precision)
+    found = {
+        f"{phase}_bound_s": least.seconds,
+        f"{phase}_bound_by": np.where(np.asarray(least.compute > least.memory), "compute", "memory"),
+        **{f"{phase}_bound_{part}_s": seconds for part, seconds in least.by_part.items()},
+    }
+    if calibration is None:
+        return found
+    by_part = predicted(kernels(rows, precision), calibration)
+    found |= {f"{phase}_predicted_s": sum(by_part.values())}
+    found |= {f"{phase}_predicted_{part}_s": seconds for part, seconds in by_part.items()}
+    return found | {
+        "predicted_error_median": calibration.error.median,
+        "predicted_error_p90": calibration.error.p90,
+    }
 
 
 def memory_columns(found: Memory) -> dict[str, Any]:

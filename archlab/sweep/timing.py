@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from archlab.analyzers.latency import latency
 from archlab.config import Serving, load_serving, load_workload
 from archlab.errors import ArchlabError
+from archlab.hardware import calibrated
 from archlab.presets import load
-from archlab.spec import Workload
+from archlab.spec import ModelSpec, Workload
 from archlab.sweep.argv import Command
 from archlab.sweep.block import Point
 from archlab.sweep.evaluate import WORKLOAD_KEYS, bare_key, show_value
@@ -23,6 +25,8 @@ from archlab.sweep.study import Study, cpu_study
 
 CPU_SECONDS = 60.0
 GPU_SECONDS = 300.0
+SAME_DEVICE = 1.5
+"""Between rates of one device that is busier at one time than at another."""
 
 Say = Callable[[str], None]
 Workloads = Mapping[str, Workload | Serving]
@@ -96,5 +100,29 @@ def _measure(folder: Path, points: Mapping[str, Point], workloads: Workloads, se
     rows = []
     for row in measure_points(models, list(workloads.items()), budget_seconds=seconds, raw=raw):
         point = points[row["point"]]
-        rows.append({**row, "base": point.base, **{k: show_value(v) for k, v in point.axes.items()}})
+        axes = {k: show_value(v) for k, v in point.axes.items()}
+        rows.append({**row, "base": point.base, **axes, **prediction(row, point.spec, workloads[row["workload"]])})
     return rows
+
+
+def prediction(row: Mapping[str, Any], spec: ModelSpec, asked: Workload | Serving) -> dict[str, Any]:
+    """What the device was predicted to take, by part, with the held-out error; nothing where it is not calibrated.
+
+    Nothing either where its memory is read at another rate than when it was: then it is another device of that name.
+    """
+    device = calibrated(row["device"], row["dtype"]) if row["backend"] == "fast" else None
+    if device is None or not _alike(row.get("read_bytes_per_s"), device.bandwidth_bytes_per_s):
+        return {}
+    work = asked.work_for(spec) if isinstance(asked, Serving) else asked
+    found = latency(spec, work.prefill() if row["phase"] == "prefill" else work.decode(), device, row["dtype"])
+    band = found.error_band
+    return {
+        "predicted_s": found.seconds,
+        "predicted_source": found.source,
+        **{f"predicted_{part}_s": seconds for part, seconds in found.by_part.items()},
+        **({} if band is None else {"predicted_error_median": band.median, "predicted_error_p90": band.p90}),
+    }
+
+
+def _alike(now: float | None, then: float) -> bool:
+    return now is None or 1 / SAME_DEVICE < now / then < SAME_DEVICE

@@ -72,7 +72,21 @@ def test_a_comparison_is_a_report(archlab_command, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.html"]
 
 
-def test_measure_names_the_device_and_the_spread(archlab_command, tmp_path):
+@pytest.fixture
+def quick_rates(monkeypatch):
+    """Rates of small buffers, and timings of a moment: what is said of them is tested, not they."""
+    from dataclasses import replace
+
+    from archlab.measure import rooflines, single
+
+    monkeypatch.setattr(rooflines, "BUFFERS", {"cpu": {"quick": (4,)}})
+    monkeypatch.setattr(rooflines, "MATRICES", {"cpu": {"quick": (64,)}})
+    monkeypatch.setattr(rooflines, "SECONDS", {"quick": 0.01})
+    session = single.Session
+    monkeypatch.setattr(single, "Session", lambda *args, **more: replace(session(*args, **more), seconds=0.05))
+
+
+def test_measure_names_the_device_and_the_spread(archlab_command, quick_rates, tmp_path):
     archlab_command("new", "small", "--from", "gemma-3-270m")
     words = [
         "small.yaml",
@@ -88,6 +102,21 @@ def test_measure_names_the_device_and_the_spread(archlab_command, tmp_path):
     (record,) = json.loads(archlab_command("measure", *words, "--json").out)
     assert record["status"] == "ok" and record["p5_s"] <= record["median_s"] <= record["p95_s"]
     assert len(record["samples"]) == record["n"] and record["provenance"]["torch"]
+    assert (record["backend"], record["runs"], record["source"]) == ("fast", "TorchScript trace", "measured")
+
+
+def test_measure_says_what_ran_and_how_far_to_trust_it(archlab_command, quick_rates, monkeypatch):
+    monkeypatch.setattr("archlab.measure.sampled.last_cache_bytes", lambda _: 0)
+    keys = ["pattern=[local, global]", "d_model=64", "mlp.d_ff=64", "vocab_size=256"]
+    words = ["measure", "gemma-3-270m", *keys, "--context", "16", "--phase", "decode", "--sampled"]
+    screen = archlab_command(*words, "n_layers=7").out
+    assert (
+        "; fast, TorchScript trace, SDPA flash; head + 1 and 2 periods of 2 layers, and the 1 layer left over" in screen
+    )
+    assert "on all 7 layers of gemma-3-270m" in screen and "decode: 95 % of the median" in screen
+    screen = archlab_command(*words, "n_layers=3", "--backend", "reference").out
+    assert "decode: measured; reference, Python, matrix products and a softmax\n" in screen
+    assert "warning: measured whole: gemma-3-270m has 3 layers, too few" in screen
 
 
 def test_an_unwritable_place_is_one_sentence(archlab_command, tmp_path):

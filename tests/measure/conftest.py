@@ -8,7 +8,7 @@ from archlab.measure import bench
 from archlab.measure.rooflines import Rooflines
 
 TINY = {
-    "d_model": 32, "n_layers": 7, "vocab_size": 64, "attention.n_heads": 4, "attention.head_dim": 8,
+    "d_model": 32, "n_layers": 3, "pattern": ["local", "global"], "vocab_size": 64, "attention.n_heads": 4, "attention.head_dim": 8,
     "mlp.d_ff": 48, "local.window": 8,
 }  # fmt: skip
 
@@ -39,6 +39,12 @@ def rates():
         device="a device", kind="cpu", dtype="fp32", memory_bytes=2**34, copy_bytes_per_s=8e9, read_bytes_per_s=1e10,
         matmul_flops_per_s=1e11, mode="quick", utc="2026-01-01T00:00:00+00:00", seconds=0.0,
     )  # fmt: skip
+
+
+@pytest.fixture
+def deep():
+    """9 layers of a pattern of 2: one is left over."""
+    return archlab.load("gemma-3-270m", {**TINY, "n_layers": 9})
 
 
 @pytest.fixture

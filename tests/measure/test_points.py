@@ -7,23 +7,29 @@ import pytest
 
 import archlab
 from archlab.assemble import resolve
-from archlab.measure import points
+from archlab.measure import builds, cases, turns
 from archlab.measure.devices import find_device
-from archlab.measure.points import Session, measure_points, measure_tasks, tasks_of
+from archlab.measure.points import measure_points, tasks_of
 from archlab.measure.rooflines import measure_again, measure_rooflines
+from archlab.measure.session import Session
+from archlab.measure.turns import measure_tasks
 from archlab.schema import override
 
+TINY = {"d_model": 32, "n_layers": 3, "vocab_size": 64, "attention.n_heads": 4, "attention.head_dim": 8, "mlp.d_ff": 48}
 COLUMNS = {
     "point", "base", "workload", "phase", "batch", "context", "new", "median_s", "p5_s", "p95_s", "ci_low_s",
-    "ci_high_s", "n", "warmup_s", "device", "dtype", "backend", "bound_s", "drift", "status", "reason", "d_ff",
+    "ci_high_s", "n", "warmup_s", "device", "dtype", "backend", "reason_backend", "runs", "attention", "kernels",
+    "source", "sampled", "residual", "verified_on", "bound_s", "drift", "group_drift", "status", "reason", "warnings",
+    "read_bytes_per_s", "copy_bytes_per_s", "d_ff",
 }  # fmt: skip
+SHORT = {"n_layers": 2, "pattern": ["local", "global"]}
 WORK = ("w", archlab.Workload(new=16, logits="last"))
 
 
 @pytest.fixture
 def three(tiny):
     heads = (1, 2, 4)
-    return [(f"K={k}", resolve(override(dict(tiny.data), {"attention.n_kv_heads": k}))) for k in heads]
+    return [(f"K={k}", resolve(override(dict(tiny.data), SHORT | {"attention.n_kv_heads": k}))) for k in heads]
 
 
 def test_rows_are_flat_and_the_raw_file_holds_the_samples(three, rates, tmp_path):
@@ -32,36 +38,40 @@ def test_rows_are_flat_and_the_raw_file_holds_the_samples(three, rates, tmp_path
     assert [(r["point"], r["phase"]) for r in rows] == [(f"K={k}", p) for k in (1, 2, 4) for p in ("prefill", "decode")]
     for row in rows:
         assert set(row) == COLUMNS and row["status"] == "ok" and row["base"] == "gemma-3-270m" and row["d_ff"] == 48
-        assert all(isinstance(value, int | float | str) for value in row.values())
+        assert all(isinstance(value, int | float | str) for key, value in row.items() if key != "residual")
+        assert row["residual"] is None and (row["source"], row["runs"]) == ("measured", "TorchScript trace")
+        assert "aten::mm " in row["kernels"] and row["kernels"].count("%") == 8
+        assert (row["read_bytes_per_s"], row["copy_bytes_per_s"]) == (1e10, 8e9)
     lines = [json.loads(line) for line in raw.read_text().splitlines()]
     assert [len(line["samples"]) for line in lines] == [row["n"] for row in rows]
 
 
 def test_configurations_take_turns(three, rates, monkeypatch):
     """A B C A B C, not A A B B C C."""
-    turns = []
-    sample = points.Trial.sample
+    order = []
+    sample = turns.Trial.sample
 
     def noted(trial, *args):
-        turns.append(trial.bench.spec.data["attention"]["n_kv_heads"])
+        order.append(trial.bench.spec.data["attention"]["n_kv_heads"])
         sample(trial, *args)
 
-    monkeypatch.setattr(points.Trial, "sample", noted)
+    monkeypatch.setattr(turns.Trial, "sample", noted)
     list(measure_points(three, [WORK], 20, ("decode",), device="cpu", seconds=0.05, rooflines=rates))
-    assert turns[:6] == [1, 2, 4, 1, 2, 4]
+    assert order[:6] == [1, 2, 4, 1, 2, 4] and order[-1] == 1  # the first once more at the end
 
 
 def test_models_that_do_not_fit_side_by_side_follow_each_other(three, rates, monkeypatch):
     session = Session(find_device("cpu"), "fp32", rates, seconds=0.02)
     tasks = [task for label, spec in three for task in tasks_of(label, spec, [WORK])]
-    assert [len(group) for group in points._groups(tasks, session)] == [3]
-    monkeypatch.setattr(points, "available_bytes", lambda device: 1)
-    assert [len(group) for group in points._groups(tasks, session)] == [1, 1, 1]
+    models = builds.models_of(tasks, "fp32", session.device)
+    assert [len(group) for group in builds.groups(models, session)] == [3]
+    monkeypatch.setattr(builds, "available_bytes", lambda device: 1)
+    assert [len(group) for group in builds.groups(models, session)] == [1, 1, 1]
     assert [record.status for _, record in measure_tasks(tasks, session)] == ["ok"] * 6
 
 
 def test_a_bound_above_the_budget_is_not_even_built(three, rates, monkeypatch):
-    monkeypatch.setattr(points, "Bench", lambda *_: pytest.fail("built all the same"))
+    monkeypatch.setattr(cases, "Bench", lambda *_: pytest.fail("built all the same"))
     slow = replace(rates, read_bytes_per_s=1.0, matmul_flops_per_s=1.0)
     rows = list(measure_points(three, [WORK], 5, device="cpu", rooflines=slow))
     assert {row["status"] for row in rows} == {"skipped"} and len(rows) == 6
@@ -75,14 +85,14 @@ def test_what_cannot_fit_is_skipped_with_the_numbers_and_the_rest_goes_on(three,
 
 
 def test_a_model_that_breaks_is_reported_and_the_others_are_measured(three, rates, monkeypatch):
-    real = points.Bench
+    real = cases.Bench
 
     def sometimes(spec, *args):
         if spec.data["attention"]["n_kv_heads"] == 2:
             raise RuntimeError("no kernel for this shape")
         return real(spec, *args)
 
-    monkeypatch.setattr(points, "Bench", sometimes)
+    monkeypatch.setattr(cases, "Bench", sometimes)
     rows = list(measure_points(three, [WORK], 20, ("decode",), device="cpu", seconds=0.02, rooflines=rates))
     found = {row["point"]: (row["status"], row["reason"]) for row in rows}
     assert found == {"K=1": ("ok", ""), "K=2": ("failed", "RuntimeError: no kernel for this shape"), "K=4": ("ok", "")}
@@ -91,8 +101,52 @@ def test_a_model_that_breaks_is_reported_and_the_others_are_measured(three, rate
 def test_a_trial_cut_short_is_not_called_measured(three, rates):
     session = Session(find_device("cpu"), "fp32", rates, deadline=0.0)  # long past
     [task] = tasks_of(*three[0], [WORK], ("decode",))
-    [(_, record)] = points._measure_group([[task]], session)
+    [(_, record)] = turns._measure_group(builds.models_of([task], "fp32", session.device), session)
     assert record.status == "skipped" and "0 of at least 3" in record.reason
+
+
+def test_the_first_phase_is_measured_again_and_a_device_that_changed_is_said(three, rates, monkeypatch):
+    """By 15 % on a CPU; here the clock says twice the time once the turns are over."""
+    pace = [1.0]
+    clock = turns.Trial.sample
+
+    def slower(trial, *args):
+        clock(trial, *args)
+        trial.sampler.samples[:] = [pace[0]] * len(trial.sampler.samples)
+
+    def over(*args):
+        take_turns(*args)
+        pace[0] = 2.0
+
+    take_turns = turns._take_turns
+    monkeypatch.setattr(turns.Trial, "sample", slower)
+    monkeypatch.setattr(turns, "_take_turns", over)
+    asked = (three[:2], [WORK], 1e6, ("decode",))
+    rows = list(measure_points(*asked, device="cpu", seconds=0.02, rooflines=rates))
+    assert [row["group_drift"] for row in rows] == [1.0, 1.0]
+    assert all("slower while the group was timed: by 100%" in row["warnings"] for row in rows)
+    pace[0] = 1.0
+    monkeypatch.setattr(turns, "_take_turns", take_turns)
+    rows = list(measure_points(*asked, device="cpu", seconds=0.02, rooflines=rates))
+    assert [row["group_drift"] for row in rows] == [0.0, 0.0]
+    assert not any("while the group" in row["warnings"] for row in rows)
+
+
+def test_a_workload_that_leaves_the_fast_way_says_so(rates):
+    """PaliGemma's prefix is a mask: its prefill takes the reference, its step does not, side by side in one sweep."""
+    spec = archlab.load("paligemma-3b-224", {**TINY, "attention.n_kv_heads": 1, "vision": None})
+    work = ("p", archlab.Workload(new=16, logits="last", prefix=16))
+    rows = {
+        r["phase"]: r for r in measure_points([("p", spec)], [work], 20, device="cpu", seconds=0.02, rooflines=rates)
+    }
+    assert (rows["decode"]["backend"], rows["decode"]["runs"]) == ("fast", "TorchScript trace")
+    prefill = rows["prefill"]
+    assert (prefill["backend"], prefill["runs"], prefill["status"]) == ("reference", "Python", "ok")
+    assert prefill["reason_backend"] == "a prefix whose tokens all see each other needs a mask"
+    asked = {"device": "cpu", "seconds": 0.02, "rooflines": rates}
+    forced = {r["phase"]: r for r in measure_points([("p", spec)], [work], 20, backend="fast", **asked)}
+    assert forced["prefill"]["status"] == "skipped" and "does not cover" in forced["prefill"]["reason"]
+    assert forced["decode"]["status"] == "ok"
 
 
 def test_named_workloads_and_unknown_ones(three, rates):

@@ -7,7 +7,7 @@ import torch
 
 import archlab
 from archlab.measure import capacity, devices, provenance, suite, timing
-from archlab.measure.points import Task
+from archlab.measure.session import Task
 
 CUDA = torch.device("cuda", 0)
 

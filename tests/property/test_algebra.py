@@ -8,9 +8,13 @@ from hypothesis import strategies as st
 
 import archlab
 from archlab.algebra import column
+from archlab.analyzers.latency import bound
 from archlab.assemble import resolve
 from archlab.blocks.masks import causal_pairs, keys_seen
 from archlab.errors import ArchlabError, SpecError
+from archlab.hardware import load_hardware
+from archlab.ledger import ledger
+from archlab.precision import load_precision
 from archlab.schema import override
 from archlab.spec import repeat_pattern
 from archlab.sweep.hold import budget
@@ -38,7 +42,7 @@ def numbers(spec, context):
         archlab.flops(spec, work),
         archlab.flops(spec, work.decode()),
     )
-    bounds = [archlab.latency(spec, w, "h200-sxm").seconds for w in (work, work.decode())]
+    bounds = [archlab.latency(spec, w, "h200-sxm").bound_seconds for w in (work, work.decode())]
     return [
         archlab.params(spec).total,
         cache.total,
@@ -172,7 +176,7 @@ def test_a_mesh_of_a_million_points_is_right_at_its_corners():
         spec, one = archlab.load("gemma-2-9b", at), archlab.Workload(new=context, logits="last")
         assert points["flops_prefill"][position] == archlab.flops(spec, one).total
         assert points["kv_cache_bytes"][position] == archlab.kv_cache(spec, context).total
-        assert points["decode_bound_s"][position] == archlab.latency(spec, one.decode(), "h200-sxm").seconds
+        assert points["decode_bound_s"][position] == archlab.latency(spec, one.decode(), "h200-sxm").bound_seconds
 
 
 def test_linked_columns_and_structures():
@@ -231,8 +235,9 @@ def test_a_cache_for_no_tokens_is_refused(context):
 
 
 def test_a_bound_names_the_roof_that_takes_more_of_it():
-    decode = archlab.latency(BASE, archlab.Workload(new=1, context=2048), "h200-sxm")
-    prefill = archlab.latency(BASE, archlab.Workload(new=8192), "h200-sxm")
+    device, form = load_hardware("h200-sxm"), load_precision("bf16")
+    works = archlab.Workload(new=1, context=2048), archlab.Workload(new=8192)
+    decode, prefill = (bound(ledger(BASE, work), device, form) for work in works)
     assert (decode.bound, prefill.bound) == ("memory", "compute")
     for found in (decode, prefill):
         assert (

@@ -49,7 +49,9 @@ def test_the_default_study(archlab_command, tmp_path):
         assert abs(row["hold_residual"]) < 0.002
         assert row["kv_cache_bytes"] == archlab.kv_cache(spec, int(row["context"])).total
         assert row["flops_prefill"] == archlab.flops(spec, work).total
-        assert row["decode_bound_s"] == pytest.approx(archlab.latency(spec, work.decode(), row["hardware"]).seconds)
+        assert row["decode_bound_s"] == pytest.approx(
+            archlab.latency(spec, work.decode(), row["hardware"]).bound_seconds
+        )
     assert len(points(tmp_path, "layers")) == 5 * 42
     assert points(tmp_path, "curves")["context"].max() == 131072
 

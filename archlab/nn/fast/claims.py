@@ -52,7 +52,7 @@ def _of_block(block: Block) -> str:
 
 def as_reference(spec: ModelSpec) -> tuple[str, ...]:
     """Sorts of blocks in the decoder's layers that multiply matrices as the reference does, within the fast way too."""
-    found = {}
+    found: dict[str, None] = {}
     for layer in spec.decoder.layers:
         for _, block in layer.blocks():
             if any(op.kind == "matmul" for op in block.rows.ops) and not _is_faster(block):

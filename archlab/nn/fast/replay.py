@@ -7,7 +7,8 @@ place: inputs and cache may be written to between runs; shapes, positions and we
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from archlab.errors import ArchlabError
-from archlab.nn.cache import Cache
+from archlab.nn.cache import Cache, Ring, Slots, Whole
 from archlab.nn.decoder import Decoder
 
 WARM_UPS = 3
@@ -77,10 +78,30 @@ class Replay:
             plain()  # what is made once (scales, angles) is made before
         if looks.taken or any(parameter.requires_grad for parameter in self._model.parameters()):
             return plain, "Python"
-        with warnings.catch_warnings():
+        self._states = [] if self._cache is None else [*self._cache.states.values()]
+        given = (*self._tensors, *(state.buffer for state in self._states))
+        with warnings.catch_warnings(), _buffers_kept(self._states):
             warnings.simplefilter("ignore")  # TorchScript's age, and shapes that decide: they stay as they are
-            trace = torch.jit.trace(self._pass, tuple(self._tensors), check_trace=False)
-        return lambda: trace(*self._tensors), "TorchScript trace"
+            trace = torch.jit.trace(self._pass_on, given, check_trace=False)
+        return lambda: trace(*given), "TorchScript trace"
+
+    def _pass_on(self, *given: Tensor) -> Tensor:
+        """The pass on buffers that are given too: a trace drops writes to what it takes for constants."""
+        tokens = len(self._tensors)
+        for state, buffer in zip(self._states, given[tokens:], strict=True):
+            state.buffer = buffer
+        return self._pass(*given[:tokens])
+
+
+@contextmanager
+def _buffers_kept(states: Sequence[Slots | Ring | Whole]) -> Iterator[None]:
+    """The states have their own buffers again afterwards, not those that a trace knows them as."""
+    kept = [state.buffer for state in states]
+    try:
+        yield
+    finally:
+        for state, buffer in zip(states, kept, strict=True):
+            state.buffer = buffer
 
 
 LOOKING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}

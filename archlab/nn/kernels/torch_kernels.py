@@ -106,8 +106,13 @@ def unmasked(q: Tensor, keys: Tensor, values: Tensor, scale: float, cap: float |
     k, v = keys.to(q.dtype).transpose(1, 2), values.to(q.dtype).transpose(1, 2)  # B K U H
     if cap is None:
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
-    scores = capped(q @ k.transpose(2, 3) * scale, cap)  # B K G U
-    return scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v
+    return torch.stack([_step_capped(*each, scale, cap) for each in zip(q, k, v, strict=True)])
+
+
+def _step_capped(q: Tensor, k: Tensor, v: Tensor, scale: float, cap: float) -> Tensor:
+    """One sequence, K G H over K U H: a product of all sequences at once would copy the cache, heads being its rows."""
+    scores = capped(torch.bmm(k, q.transpose(1, 2)).transpose(1, 2) * scale, cap)  # K G U
+    return torch.bmm(scores.softmax(-1, dtype=torch.float32).to(q.dtype), v)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None, scale: float, cap: float | None) -> Tensor:
