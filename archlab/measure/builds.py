@@ -9,12 +9,13 @@ import torch
 
 from archlab.errors import ArchlabError
 from archlab.measure.backends import Backend, backend_for
-from archlab.measure.capacity import need, refuse_unless_fits
-from archlab.measure.devices import available_bytes
+from archlab.measure.capacity import SAFE, need, refuse_unless_fits
+from archlab.measure.devices import available_bytes, device_name
 from archlab.measure.provenance import config_hash
 from archlab.measure.sampled import Plan, plan_for
 from archlab.measure.session import Session, Task
 from archlab.spec import ModelSpec
+from archlab.units import show_bytes
 
 LEAST = 3
 """Samples without which a trial is not reported as measured, where the time budget ends it early."""
@@ -53,9 +54,16 @@ class Model:
         return needs[0].weights + max(n.cache + n.workspace for n in needs)
 
     def refuse_unless_fits(self, task: Task, dtype: str, device: torch.device) -> None:
-        """Raises ArchlabError where a task's models would not fit the memory."""
-        for spec in self.specs:
-            refuse_unless_fits(spec, task.work, dtype, device)
+        """Raises ArchlabError where a task's models would not fit the memory, all at once."""
+        if self.plan is None:
+            return refuse_unless_fits(self.spec, task.work, dtype, device)
+        total, left = sum(need(s, task.work, dtype, device).total for s in self.specs), available_bytes(device)
+        if left is not None and total > SAFE * left:
+            raise ArchlabError(
+                f"{self.spec.name} at context={task.work.context}, batch={task.work.batch} in {dtype} needs "
+                f"{show_bytes(total)} even for {' and '.join(map(str, self.plan.layers))} of its layers, and "
+                f"{device_name(device)} has {show_bytes(left)} left: {show_bytes(int(total - SAFE * left))} too much"
+            )
 
     def obstacle(self, task: Task, session: Session) -> str:
         """Why a task is not worth starting: memory, or a bound that the time left cannot hold; '' if it is."""

@@ -118,7 +118,7 @@ CPU = (
     Study("gemma-3-1b", "attention.n_kv_heads", (1, 4), decode=(512,), fixed=SMALL, sampled=True),
     Study("gemma-3-270m", "local.window", (512, 128), prefill=(1024,), decode=(1024,), fixed=SMALL),
     Study("gemma-3-270m", "vocab_size", (32768, 131072, 262144), decode=(512,)),
-    Study("gemma-3-270m", "pattern", RATIOS[:2], prefill=(1024,), decode=(4096,), fixed=SMALL),
+    Study("gemma-3-270m", "pattern", RATIOS[:2], decode=(4096,), fixed=SMALL),
     Study("gemma-3-270m", "attention.head_dim", (256, 128, 64), prefill=(256,), decode=(512,), fixed=SMALL),
     Study("gemma-3-270m", "attention.n_kv_heads", (1,), decode=(512,), batches=(1, 4, 16), fixed=SMALL),
     Study("gemma-3-270m", "attention.n_kv_heads", (1,), decode=(512, 4096, 16384), fixed=SMALL),

@@ -111,7 +111,7 @@ class Trial:
         logits = self.step()
         if not torch.isfinite(logits).all():
             raise ArchlabError("logits are not finite, so the timing would not be of a working model")
-        self._row = logits[:, -1].float()
+        self._row = logits[:, -1].float().clone()
 
     @_experiment
     def sample(self, seconds: float, at_least: int = 1) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,6 +59,18 @@ def test_configurations_take_turns(three, rates, monkeypatch):
     monkeypatch.setattr(turns.Trial, "sample", noted)
     list(measure_points(three, [WORK], 20, ("decode",), device="cpu", seconds=0.05, rooflines=rates))
     assert order[:6] == [1, 2, 4, 1, 2, 4] and order[-1] == 1  # the first once more at the end
+
+
+@pytest.mark.parametrize(
+    ("spent", "n", "enough"),
+    [(0.9, 50, False), (1.0, 4, False), (1.0, 5, True), (2.9, 4, False), (3.0, 3, True), (3.0, 2, False)],
+)
+def test_enough_is_time_and_samples_and_long_passes_need_fewer(rates, spent, n, enough):
+    session = Session(find_device("cpu"), "fp32", rates, seconds=1.0)
+    trial = SimpleNamespace(sampler=SimpleNamespace(spent_s=spent, samples=[1.0] * n, full=False))
+    assert turns._enough(trial, session) == enough
+    trial.sampler.full = True
+    assert turns._enough(trial, session)
 
 
 def test_models_that_do_not_fit_side_by_side_follow_each_other(three, rates, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 import archlab
 from archlab.assemble import resolve
 from archlab.errors import ArchlabError
-from archlab.measure import capacity, cases, turns
+from archlab.measure import builds, capacity, cases, turns
 from archlab.measure.bench import Bench
 from archlab.measure.blank import untimed
 from archlab.measure.capacity import last_cache_bytes, need
@@ -266,6 +266,16 @@ def test_where_the_whole_does_not_fit_a_deeper_one_is_taken(deep, session, turns
     monkeypatch.setattr(cases, "available_bytes", lambda _: bytes_of(7) / 2)
     [(_, record)] = measure_tasks(tasks(deep), dataclasses.replace(session, verified={}))
     assert (record.verified_on, record.residual, record.source) == ("", None, "extrapolated")
+
+
+def test_parts_that_do_not_fit_together_are_refused(deep, monkeypatch):
+    """Each by itself would: the two stand side by side."""
+    plan = Plan(deep, 2)
+    each = [need(spec, WORK, "fp32", CPU).total for spec in plan.specs]
+    monkeypatch.setattr(builds, "available_bytes", lambda _: int(max(each) / 0.95) + 1)
+    monkeypatch.setattr("archlab.measure.sampled.last_cache_bytes", lambda _: 0)
+    with pytest.raises(ArchlabError, match=r"needs .* even for 3 and 5 of its layers, and .* KiB too much"):
+        run_all(deep, [WORK], "cpu", sampled=True)
 
 
 def test_building_a_deeper_one_has_a_time_limit(deep, session, turns_of, monkeypatch):

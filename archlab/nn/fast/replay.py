@@ -83,7 +83,13 @@ class Replay:
         with warnings.catch_warnings(), _buffers_kept(self._states):
             warnings.simplefilter("ignore")  # TorchScript's age, and shapes that decide: they stay as they are
             trace = torch.jit.trace(self._pass_on, given, check_trace=False)
-        return lambda: trace(*given), "TorchScript trace"
+
+        def replay() -> Tensor:
+            with torch.jit.optimized_execution(False):  # else the first two runs are spent on passes over the graph
+                made: Tensor = trace(*given)
+            return made
+
+        return replay, "TorchScript trace"
 
     def _pass_on(self, *given: Tensor) -> Tensor:
         """The pass on buffers that are given too: a trace drops writes to what it takes for constants."""
