@@ -26,6 +26,7 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-test       ## speed as ratios within one run
 	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/latency.py
 
 clean:
 	rm -rf $(VENV) runs build dist

@@ -249,14 +249,15 @@ def measure(
     json: Json = False,
 ) -> None:
     """Time prefill and decode of the built module here, beside the bound that this device's measured rates give."""
-    from archlab.cli.measure import facts, screen, time_phases
+    from archlab.cli.measure import facts, predictions, screen, time_phases
     from archlab.presets import load
     from archlab.units import tokens
 
     model, overrides = one_model(words)
     spec = load(model, overrides)
     records = time_phases(spec, tokens(context or "512"), batch, phase, device, dtype, backend, sampled)
-    print_json([facts(r) for r in records]) if json else print(screen(records))
+    beside = predictions(spec, records)
+    print_json(facts(records, beside)) if json else print(screen(records, beside))
     raise typer.Exit(int(any(r.status == "failed" for r in records)))
 
 

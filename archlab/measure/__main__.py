@@ -1,4 +1,4 @@
-"""python -m archlab.measure: `suite` measures a device into a folder, `run` times one model.
+"""python -m archlab.measure: `suite` measures a device into a folder, `calibrate` fits it, `run` times one model.
 
 Needs torch, numpy and PyYAML only. Data goes to stdout (one document with --json), progress to stderr. Exits 0,
 1 (something failed) or 2 (bad input).
@@ -16,7 +16,7 @@ from typing import Any
 
 from archlab import yamlfile
 from archlab.errors import ArchlabError
-from archlab.measure.records import Record
+from archlab.measure.records import Record, last_rates
 from archlab.presets import load
 from archlab.spec import Workload
 from archlab.units import show_seconds, tokens
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The two commands and their options."""
+    """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m archlab.measure", description="Measured latency on this device.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     suite = commands.add_parser("suite", help="what this device gives and how long models take on it, into a folder")
@@ -55,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--backend", help="fast or reference (default: fast where it covers the model)")
     run.add_argument("--sampled", action="store_true", help="compose the time from models of fewer layers, verified")
     run.set_defaults(command=_run)
+    fit = commands.add_parser("calibrate", help="fit the laws of a device to what a suite measured")
+    fit.add_argument("folder", type=Path, help="a suite's --out")
+    fit.add_argument("--into", type=Path, metavar="FILE", help="a device's YAML, which gets the block; new for a CPU")
+    fit.add_argument("--run", help="how the block calls the folder (default: as given)")
+    fit.add_argument("--dtype", help="fp32, bf16 or fp16, where the folder has several")
+    fit.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    fit.set_defaults(command=_calibrate)
     for command in (suite, run):
         command.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
         command.add_argument("--dtype", help="fp32, bf16 or fp16 (default: bf16 on a GPU, fp32 on a CPU)")
@@ -83,6 +90,28 @@ def _run(options: argparse.Namespace) -> int:
     for record in () if options.json else records:
         print(_line(record))
     return int(any(record.status == "failed" for record in records))
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from archlab.measure.calibration import calibrate
+    from archlab.measure.device_file import write_calibration, write_device
+
+    say = lambda line: print(line, file=sys.stderr)  # noqa: E731
+    fitted = calibrate(options.folder, options.dtype, "fast", run=options.run, say=say)
+    if options.into is not None and options.into.exists():
+        write_calibration(options.into, fitted)
+    elif options.into is not None:
+        write_device(options.into, last_rates(options.folder, fitted.dtype), fitted)
+    error, kernels = fitted.calibration.error, fitted.kernel_errors
+    if options.json:
+        print(json.dumps({"error": asdict(error), "kernel_errors": dict(kernels), "dtype": fitted.dtype}))
+        return 0
+    print(
+        f"{fitted.calibration.device}, {fitted.dtype}: held-out error of a pass {error.median:.1%} (median), "
+        f"{error.p90:.1%} (nine of ten), {len(fitted.left_out)} passes of {error.n_configurations} configurations"
+    )
+    print("kernels against their laws: " + ", ".join(f"{name} {share:.0%}" for name, share in kernels.items()))
+    return 0
 
 
 def _overrides(changes: Sequence[str]) -> dict[str, Any]:

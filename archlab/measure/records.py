@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from archlab.errors import ArchlabError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -159,3 +161,12 @@ def _record(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def last_rates(folder: Path, dtype: str) -> dict[str, Any]:
+    """The latest rates in a format of a suite's folder. Raises ArchlabError where there are none."""
+    path = folder / "rooflines.jsonl"
+    found = [record for record in read_records(path) if record.get("dtype") == dtype]
+    if not found:
+        raise ArchlabError(f"{path} holds no rates in {dtype}")
+    return found[-1]

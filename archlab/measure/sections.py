@@ -6,14 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from archlab.errors import ArchlabError
 from archlab.measure.checks import Check, checks_for
 from archlab.measure.progress import Suite
 from archlab.measure.provenance import config_hash, provenance
-from archlab.measure.records import Record, read_records
+from archlab.measure.records import Record, last_rates, read_records
 from archlab.measure.session import Session, Task
 from archlab.measure.studies import Study
 from archlab.measure.turns import measure_tasks
@@ -147,7 +145,7 @@ def calibration(suite: Suite) -> None:
         fitted = calibrate(suite.out, suite.dtype, "fast", run=suite.out.name)
         path = suite.out / "device.yaml"
         path.unlink(missing_ok=True)
-        write_device(path, _last_rates(suite), fitted)
+        write_device(path, last_rates(suite.out, suite.dtype), fitted)
         error = fitted.calibration.error
         return {
             "dtype": fitted.dtype, "error_median": error.median, "error_p90": error.p90,
@@ -159,14 +157,3 @@ def calibration(suite: Suite) -> None:
     key = suite.key("calibration")
     if suite.outcome.measured or suite.wanted("calibration", [key]):
         suite.attempt("calibration", key, fit)
-
-
-def _last_rates(suite: Suite) -> dict[str, Any]:
-    """The latest record of the device's rates in the format. Raises ArchlabError where there is none."""
-    found: dict[str, Any] | None = None
-    for record in read_records(suite.file("rooflines")):
-        if record.get("dtype") == suite.dtype:
-            found = record
-    if found is None:
-        raise ArchlabError(f"{Path(suite.file('rooflines')).name} holds no rates in {suite.dtype}")
-    return found

@@ -1,4 +1,6 @@
-"""The measured rows of a run: every point on a GPU; on a CPU the study's small stand-in, within a minute."""
+"""The measured rows of a run: every point on a GPU, large models from some of their layers; on a CPU the study's small
+stand-in, whole, within a minute.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from archlab.analyzers.latency import latency
 from archlab.config import Serving, load_serving, load_workload
 from archlab.errors import ArchlabError
-from archlab.hardware import calibrated
 from archlab.presets import load
 from archlab.spec import ModelSpec, Workload
 from archlab.sweep.argv import Command
@@ -25,8 +25,6 @@ from archlab.sweep.study import Study, cpu_study
 
 CPU_SECONDS = 60.0
 GPU_SECONDS = 300.0
-SAME_DEVICE = 1.5
-"""Between rates of one device that is busier at one time than at another."""
 
 Say = Callable[[str], None]
 Workloads = Mapping[str, Workload | Serving]
@@ -50,7 +48,7 @@ def measured_table(
         place, seconds = "CPU", CPU_SECONDS
     bases = dict.fromkeys(point.base for point in points.values())
     say(f"timing {len(points)} points of {', '.join(bases)} on this {place}")
-    rows = _measure(folder, points, workloads, seconds)
+    rows = _measure(folder, points, workloads, seconds, sampled=place == "GPU")
     return frame_of(rows) if rows else None
 
 
@@ -90,7 +88,9 @@ def study_workloads(study: Study) -> dict[str, Serving]:
     return found
 
 
-def _measure(folder: Path, points: Mapping[str, Point], workloads: Workloads, seconds: float) -> list[dict[str, Any]]:
+def _measure(
+    folder: Path, points: Mapping[str, Point], workloads: Workloads, seconds: float, sampled: bool
+) -> list[dict[str, Any]]:
     """Rows with their axis values; the samples and their provenance go to measured.jsonl."""
     from archlab.measure import measure_points
 
@@ -98,7 +98,7 @@ def _measure(folder: Path, points: Mapping[str, Point], workloads: Workloads, se
     raw.unlink(missing_ok=True)
     models = [(name, point.spec) for name, point in points.items()]
     rows = []
-    for row in measure_points(models, list(workloads.items()), budget_seconds=seconds, raw=raw):
+    for row in measure_points(models, list(workloads.items()), budget_seconds=seconds, raw=raw, sampled=sampled):
         point = points[row["point"]]
         axes = {k: show_value(v) for k, v in point.axes.items()}
         rows.append({**row, "base": point.base, **axes, **prediction(row, point.spec, workloads[row["workload"]])})
@@ -106,15 +106,14 @@ def _measure(folder: Path, points: Mapping[str, Point], workloads: Workloads, se
 
 
 def prediction(row: Mapping[str, Any], spec: ModelSpec, asked: Workload | Serving) -> dict[str, Any]:
-    """What the device was predicted to take, by part, with the held-out error; nothing where it is not calibrated.
+    """What the device was predicted to take, by part, with the held-out error; nothing where it is not calibrated."""
+    from archlab.measure.expected import expected
 
-    Nothing either where its memory is read at another rate than when it was: then it is another device of that name.
-    """
-    device = calibrated(row["device"], row["dtype"]) if row["backend"] == "fast" else None
-    if device is None or not _alike(row.get("read_bytes_per_s"), device.bandwidth_bytes_per_s):
-        return {}
     work = asked.work_for(spec) if isinstance(asked, Serving) else asked
-    found = latency(spec, work.prefill() if row["phase"] == "prefill" else work.decode(), device, row["dtype"])
+    work = work.prefill() if row["phase"] == "prefill" else work.decode()
+    found = expected(spec, work, row["device"], row["dtype"], row["backend"], row.get("read_bytes_per_s"))
+    if found is None:
+        return {}
     band = found.error_band
     return {
         "predicted_s": found.seconds,
@@ -122,7 +121,3 @@ def prediction(row: Mapping[str, Any], spec: ModelSpec, asked: Workload | Servin
         **{f"predicted_{part}_s": seconds for part, seconds in found.by_part.items()},
         **({} if band is None else {"predicted_error_median": band.median, "predicted_error_p90": band.p90}),
     }
-
-
-def _alike(now: float | None, then: float) -> bool:
-    return now is None or 1 / SAME_DEVICE < now / then < SAME_DEVICE
