@@ -71,7 +71,7 @@ def screen(records: Sequence[Record], beside: Sequence[Latency] = ()) -> str:
     lines = [f"{bold(first.model)}   timed on {first.device}, {first.dtype}", table(head, rows)]
     lines += [line for record in records for line in _said(record)]
     lines += [f"warning: {text}" for text in distinct(text for record in records for text in record.warnings)]
-    lines += [_trust(beside[0])] * bool(beside)
+    lines += [_trust(prediction) for prediction in beside[:1]]
     note = "bound: roofline at the read bandwidth and matmul rate measured in this run; of bound: bound / median"
     return "\n".join([*lines, dim(note)])
 

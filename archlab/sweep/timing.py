@@ -106,9 +106,11 @@ def _measure(
 
 
 def prediction(row: Mapping[str, Any], spec: ModelSpec, asked: Workload | Serving) -> dict[str, Any]:
-    """What the device was predicted to take, by part, with the held-out error; nothing where it is not calibrated."""
+    """What a timed row was predicted to take, by part, with the held-out error; nothing where nothing is known."""
     from archlab.measure.expected import expected
 
+    if row["median_s"] is None:
+        return {}
     work = asked.work_for(spec) if isinstance(asked, Serving) else asked
     work = work.prefill() if row["phase"] == "prefill" else work.decode()
     found = expected(spec, work, row["device"], row["dtype"], row["backend"], row.get("read_bytes_per_s"))

@@ -311,7 +311,8 @@ def test_a_gpu_times_the_runs_own_points(archlab_command, tmp_path, monkeypatch)
 
     timed = {}
 
-    def measure_points(models, workloads, budget_seconds, raw):
+    def measure_points(models, workloads, budget_seconds, raw, sampled):
+        assert sampled  # a large model is timed by some of its layers
         timed.update(models=dict(models), workloads=dict(workloads))
         for name, spec in models:
             where = {"workload": "short-512", "batch": 3, "context": 512, "device": "a GPU", "dtype": "bf16"}
