@@ -25,9 +25,9 @@ import transformers
 import archlab
 from archlab.analyzers.latency import latency
 from archlab.errors import ArchlabError
-from archlab.measure.trial import fill_cache
 from archlab.measure.devices import DTYPES, device_name, find_device, find_dtype, release
 from archlab.measure.rooflines import Rooflines, measure_rooflines
+from archlab.measure.trial import fill_cache
 from archlab.nn.fast.replay import Replay
 from archlab.presets import load
 from archlab.spec import ModelSpec, Workload
@@ -199,7 +199,9 @@ def show(work: Workload, found: dict[str, float], limit: Any) -> None:
     first = next(iter(found.values()))
     print(f"  {phase}, bound at this run's rooflines {show_seconds(bound)} ({limit.bound})")
     for name, seconds in found.items():
-        print(f"    {name:48s} {show_seconds(seconds):>10s}   {seconds / first:6.2f} x   {bound / seconds:6.1%} of the bound")
+        print(
+            f"    {name:48s} {show_seconds(seconds):>10s}   {seconds / first:6.2f} x   {bound / seconds:6.1%} of the bound"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
+from archlab.calibration import Calibration
 from archlab.cli.screen import bold, dim, table
 from archlab.hardware import Hardware
 from archlab.units import GIB, show_gib
@@ -69,6 +70,7 @@ def screen(device: Hardware, path: str) -> str:
         ("power", d.tdp_w and f"{d.tdp_w:g} W"),
         ("price", _with(d.price_usd_per_hour and f"${d.price_usd_per_hour:.2f} an hour", d.price_source)),
         ("note", d.notes if d.notes != "none" else None),
+        *(("calibrated", _calibrated(name, block)) for name, block in (d.measured or {}).items()),
         ("source", d.source),
         ("file", path),
     ]
@@ -86,6 +88,14 @@ def _wrapped(name: str, said: str) -> str:
     )  # fmt: skip
     lines = [line.replace(GLUE, " ") for line in wide]
     return "\n".join(map(dim, lines) if name == "source" else lines)
+
+
+def _calibrated(number_format: str, block: Calibration) -> str:
+    """How far to trust what is predicted of it."""
+    return (
+        f"{number_format}, {block.date}: predictions were off by {block.error.median:.1%} (median), "
+        f"{block.error.p90:.1%} (nine of ten) on configurations left out; from {block.run}"
+    )
 
 
 def _with(said: str | int | None, source: str) -> str | None:

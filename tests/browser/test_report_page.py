@@ -303,9 +303,9 @@ def _axe() -> Path | None:
         ("gemma-2-and-3", "dark"),
         ("fit_matrix", "light"),
         ("fit_matrix", "dark"),
-        ("fast_heads", "light"),
+        pytest.param("fast_heads", "light", marks=pytest.mark.slow),
         ("fast_heads", "dark"),
-        ("batch_context", "light"),
+        pytest.param("batch_context", "light", marks=pytest.mark.slow),
     ],
 )
 def test_axe(visit, name, theme):

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from archlab.calibration import calibrations_from
 from archlab.hardware import hardware_from, hardware_names, load_hardware
+from archlab.measure.calibration import calibrate
+from archlab.measure.device_file import keys
+from archlab.measure.records import read_records
 from archlab.paths import data_dir
 
 DEVICES = {name: load_hardware(name) for name in sorted(p.stem for p in (data_dir("conf") / "hardware").glob("*.yaml"))}
-each = pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
+MEASURED = {name: device for name, device in DEVICES.items() if device.status == "measured"}
+SHEETS = {name: device for name, device in DEVICES.items() if name not in MEASURED}
+each = pytest.mark.parametrize("device", SHEETS.values(), ids=SHEETS)
 GIB, MIB = 2**30, 2**20
 
 NVIDIA_SMI = {
@@ -51,6 +57,19 @@ def test_a_device_says_what_it_is_and_where_from(device):
     assert (device.price_usd_per_hour is None) == (device.price_source == "none")
     assert device.interconnect_bytes_per_s is None or device.interconnect != "unknown"
     assert 0.5 * device.memory_bytes < device.available_bytes <= device.memory_bytes
+
+
+@pytest.mark.parametrize("device", MEASURED.values(), ids=MEASURED)
+def test_a_measured_device_is_what_its_run_gives(device):
+    """The folder that its block names is here, and fitting it again gives the block."""
+    for number_format, block in device.measured.items():
+        folder = Path(__file__).parents[2] / block.run
+        fitted = calibrate(folder, number_format, "fast", run=block.run)
+        again = calibrations_from({number_format: keys(fitted.calibration)})[number_format]
+        assert again.error == block.error and again.step == block.step and again.linear == block.linear
+        assert block.error.n_configurations >= 3 and 0 < block.error.median < 1
+        rates = list(read_records(folder / "rooflines.jsonl"))[-1]
+        assert device.bandwidth_bytes_per_s == rates["read_bytes_per_s"] and rates["device"] == block.device
 
 
 @each
@@ -106,7 +125,7 @@ def test_the_traps_of_the_sheets():
     assert "bf16" not in DEVICES["t4"].peak_flops and "bf16" not in DEVICES["v100-32"].peak_flops
 
 
-@each
+@pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
 def test_a_file_is_what_the_sweeps_read(device):
     """Hydra reads the group's files by its own YAML rules; the device must come out the same."""
     omegaconf = pytest.importorskip("omegaconf")

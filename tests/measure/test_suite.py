@@ -46,6 +46,7 @@ def lines_of(path):
 TIMED = ("latency", "sampled")
 
 
+@pytest.mark.slow  # two processes, each of which starts torch and measures
 def test_a_suite_that_is_killed_is_taken_up_again(tmp_path, command):
     """kill -9 after the first results, half of the last line lost too: nothing else is lost, nothing is done twice."""
     out = tmp_path / "results"
