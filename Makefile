@@ -9,11 +9,12 @@ STUDY  ?= attention_heads
 sweep: $(VENV)/.installed            ## run a study (STUDY=window ...); ends with an HTML report
 	$(BIN)/archlab sweep $(STUDY)
 
+# A thread for each of the two workers: with two each they would wait for one another.
 test: $(VENV)/.installed-test        ## the default suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-test   ## what the default suite leaves out
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 check: $(VENV)/.installed-dev        ## lint, format, types
 	$(BIN)/ruff check .

@@ -4,8 +4,8 @@
     python benchmarks/latency.py --compiled           # and transformers' own compiled path (minutes of compiling)
     python benchmarks/latency.py gemma-3-1b n_layers=8 --context 1024
 
-Every contender gets the same random weights and has to give the same logits first. Then all take turns, a burst each, so
-that what slows the machine slows them all. Ratios within a run hold; the times beside them are of this machine then.
+Every contender gets the same random weights and has to give the same logits first. Then all take turns, a burst each,
+so that what slows the machine slows them all. Ratios within a run hold; the times beside them are of this machine then.
 """
 
 from __future__ import annotations
@@ -199,9 +199,8 @@ def show(work: Workload, found: dict[str, float], limit: Any) -> None:
     first = next(iter(found.values()))
     print(f"  {phase}, bound at this run's rooflines {show_seconds(bound)} ({limit.bound})")
     for name, seconds in found.items():
-        print(
-            f"    {name:48s} {show_seconds(seconds):>10s}   {seconds / first:6.2f} x   {bound / seconds:6.1%} of the bound"
-        )
+        ratios = f"{seconds / first:6.2f} x   {bound / seconds:6.1%} of the bound"
+        print(f"    {name:48s} {show_seconds(seconds):>10s}   {ratios}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -233,9 +232,10 @@ def run(options: argparse.Namespace) -> int:
         shapes = ((options.model, options.model, _overrides(options.changes), options.context or 512),)
     with torch.inference_mode():
         roofs = measure_rooflines(device, dtype)
-        print(f"{device_name(device)}, {dtype}, torch {torch.__version__}, transformers {transformers.__version__}; read "
-              f"{roofs.read_bytes_per_s / 1e9:,.1f} GB/s, copy {roofs.copy_bytes_per_s / 1e9:,.1f} GB/s, matmul "
-              f"{roofs.matmul_flops_per_s / 1e12:,.3g} TFLOP/s")  # fmt: skip
+        rates = roofs.read_bytes_per_s / 1e9, roofs.copy_bytes_per_s / 1e9, roofs.matmul_flops_per_s / 1e12
+        versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+        print(f"{device_name(device)}, {dtype}, {versions}")
+        print("read {:,.1f} GB/s, copy {:,.1f} GB/s, matmul {:,.3g} TFLOP/s".format(*rates))
         done = [
             compare(title, load(name, keys), options.context or context, device, dtype, roofs, options.compiled)
             for title, name, keys, context in shapes
