@@ -188,6 +188,7 @@ _NESTED = {"vector": SumLaw, "step": StepLaw, "error": Error}
 
 def calibrations_from(data: Mapping[str, Any], path: str = "measured") -> dict[str, Calibration]:
     """A device's block, by number format. Raises SpecError."""
+    _check_table(path, data)
     for name in data:
         if name not in CALIBRATED:
             raise SpecError(
@@ -218,13 +219,20 @@ def calibration_from(data: Any, path: str = "measured") -> Calibration:
 def _law(schema: type, data: Any, path: str) -> Any:
     if isinstance(data, schema):
         return data
+    _check_table(path, data)
     check_fields(schema, path, data)
     return schema(**data)
+
+
+def _check_table(path: str, data: Any) -> None:
+    if not isinstance(data, Mapping):
+        raise SpecError(f"{path}={data!r} must be a table")
 
 
 def _linear(data: Any, path: str) -> LinearLaw:
     if isinstance(data, LinearLaw):
         return data
+    _check_table(path, data)
     check_fields(LinearLaw, path, data)
     few, many = _law(SumLaw, data["few"], f"{path}.few"), _law(ProductLaw, data["many"], f"{path}.many")
     return LinearLaw(**{**data, "few": few, "many": many})

@@ -11,7 +11,7 @@ from typing import Any
 from archlab.algebra import Number
 from archlab.calibration import Calibration, calibrations_from, table
 from archlab.config import group_file
-from archlab.errors import SpecError, UnknownNameError
+from archlab.errors import ArchlabError, SpecError, UnknownNameError
 from archlab.paths import group_files
 from archlab.spec import FieldType, check_fields, choice, real, size, text
 from archlab.units import memory
@@ -122,11 +122,15 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
 def calibrated(device: str, number_format: str) -> Hardware | None:
     """The device file whose calibration of a format was made on the device that torch or the system names so.
 
-    None where there is none. Files without a `measured:` block are not read as devices: there are a hundred.
+    None where there is none. Files without a `measured:` block are not read as devices: there are a hundred. One that
+    is wrong is passed over: who names it is told.
     """
     for name, path in group_files("hardware").items():
         if "\nmeasured:" in path.read_text(encoding="utf-8"):
-            found = load_hardware(name)
+            try:
+                found = load_hardware(name)
+            except ArchlabError:
+                continue
             known = found.calibration(number_format)
             if known is not None and known.device == device:
                 return found

@@ -14,8 +14,11 @@ import yaml
 from archlab import yamlfile
 from archlab.calibration import Calibration, Laws
 from archlab.errors import ArchlabError
-from archlab.hardware import hardware_from
+from archlab.hardware import Hardware, hardware_from
 from archlab.measure.calibration import Fitted
+
+FASTEST = 1.1
+"""Of a sheet's bandwidth: no fit of what was read from memory is further above it."""
 
 LONG = ("linear", "attention", "composed", "operations")
 """Tables of a calibration that take a line an entry."""
@@ -28,8 +31,25 @@ def write_calibration(path: Path | str, *fitted: Fitted) -> None:
     """
     path = Path(path)
     data = yamlfile.read(path)
+    device = hardware_from(data)
+    for each in fitted:
+        _refuse_another(path, device, each)
     measured = dict(data.get("measured") or {}) | {f.dtype: keys(f.calibration) for f in fitted}
     _replace(path, without_block(path.read_text(encoding="utf-8")) + dump(measured))
+
+
+def _refuse_another(path: Path, device: Hardware, fitted: Fitted) -> None:
+    """Raises ArchlabError for a calibration that cannot be of this device: another kind, or faster than its sheet."""
+    block = fitted.calibration
+    kind = "cpu" if block.multiprocessors is None else "gpu"
+    if device.kind != kind:
+        raise ArchlabError(f"{path} is a {device.kind}, and {block.run} was measured on {block.device}, a {kind}")
+    found = block.linear.few.bandwidth_bytes_per_s or 0
+    if found > FASTEST * device.bandwidth_bytes_per_s:
+        raise ArchlabError(
+            f"{path} has a bandwidth of {device.bandwidth_bytes_per_s / 1e9:,.4g} GB/s, and {block.run}, measured on "
+            f"{block.device}, read at {found / 1e9:,.4g} GB/s: it is of another device"
+        )
 
 
 def write_device(path: Path | str, rooflines: Mapping[str, Any], *fitted: Fitted) -> None:

@@ -166,7 +166,7 @@ def _record(line: str) -> dict[str, Any] | None:
 def last_rates(folder: Path, dtype: str) -> dict[str, Any]:
     """The latest rates in a format of a suite's folder. Raises ArchlabError where there are none."""
     path = folder / "rooflines.jsonl"
-    found = [record for record in read_records(path) if record.get("dtype") == dtype]
+    found = [record for record in read_records(path) if record.get("dtype") == dtype and record.get("status") == "ok"]
     if not found:
         raise ArchlabError(f"{path} holds no rates in {dtype}")
     return found[-1]

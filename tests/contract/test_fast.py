@@ -1,5 +1,7 @@
 """The fast decoder gives what the reference gives, on every family, in every kind of step, in fp32 and in bf16."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -222,3 +224,30 @@ def test_windowed_attention_sees_what_a_mask_leaves(tokens, window, groups, kv, 
     mask = (ago >= 0) & (ago < (tokens if window is None else window))
     wanted = attend(q, k, v, mask, 0.3, soft_cap(cap))
     torch.testing.assert_close(torch_kernels.causal_attention(q, k, v, window, 0.3, cap), wanted, rtol=0, atol=1e-4)
+
+
+def test_weights_replaced_below_the_model_count():
+    """A layer moved or loaded by itself, a parameter put in another's place: packed again before the next pass."""
+    spec = shrunk("gemma-3-1b")
+    reference, fast = pair(spec)
+    ids, other = tokens_of(spec, 1, CONTEXT), drawn(build(spec, seed=5))
+    with torch.no_grad():
+        fast.layers.to(torch.float64).to(torch.float32)
+        for model in (reference, fast):
+            model.layers[0].attention.v.mul_(1.5)
+            model.layers[1].mlp.gate.mul_(1.5)
+            model.layers[2].attention.v = nn.Parameter(other.layers[2].attention.v.clone())
+            model.layers[3].load_state_dict(other.layers[3].state_dict(), assign=True)
+            model.layers[4].mlp.post_norm.gain = nn.Parameter(other.layers[4].mlp.post_norm.gain * 2)
+        agree(fast(ids), reference(ids), 1e-4)
+
+
+def test_it_can_be_copied_and_saved(tmp_path):
+    reference, fast = pair(shrunk("gemma-3-1b"))
+    ids = tokens_of(fast.spec, 1, CONTEXT)
+    torch.save(fast, tmp_path / "fast.pt")
+    with torch.no_grad():
+        for other in (copy.deepcopy(fast), torch.load(tmp_path / "fast.pt", weights_only=False)):
+            agree(other(ids), reference(ids), 1e-4)
+            other.layers[0].mlp.up.mul_(3)
+            assert not torch.allclose(other(ids), fast(ids))

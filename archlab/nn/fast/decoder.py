@@ -86,13 +86,21 @@ class FastDecoder(Decoder):
         return (FastLayer if layer.altup is None else FastAltUpLayer)(layer, make, self.kernels)
 
     def plan(self) -> None:
-        """Packs weights and gathers norms, of every block and residual that has a plan."""
+        """Packs weights and gathers norms, of every block and residual that has a plan, and notes where they are."""
         self._turned = {}
         for module in self.modules():
             residuals: Sequence[Residual | FastResidual] = getattr(module, "residuals", ())
             for part in (module, *residuals, *getattr(module, "inside", ())):
                 if part is not self and hasattr(part, "plan"):
                     part.plan()
+
+        self._watched = [(module._parameters, name) for module in self.modules() for name in module._parameters]
+        self._planned = self._places()
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Each parameter and where it lies: another after something replaced or moved it."""
+        found = (held[name] for held, name in self._watched)
+        return [(id(p), p.data_ptr()) for p in found if p is not None]
 
     def _apply(self, fn: Any, recurse: bool = True) -> FastDecoder:
         super()._apply(fn, recurse)
@@ -105,7 +113,12 @@ class FastDecoder(Decoder):
         return found
 
     def _step(self, new: int, memory: Cache | NoCache, **more: object) -> Step:
-        """A step; one that stands where the last one stood turns by the same angles, which are kept."""
+        """A step; one that stands where the last one stood turns by the same angles, which are kept.
+
+        Weights that something below the model replaced or moved since they were packed are packed again first.
+        """
+        if self._places() != self._planned:
+            self.plan()
         first = next(self.parameters())
         step = FastStep(new, memory, first.device, first.dtype, **more)  # type: ignore[arg-type]
         place = (step.context, new)

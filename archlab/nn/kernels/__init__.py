@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -129,11 +130,21 @@ def kernels_for(device: torch.device) -> Kernels:
     from archlab.nn.kernels import torch_kernels
 
     if device.type != "cuda":
-        return torch_kernels
+        return face(torch_kernels)
     try:
         from archlab.nn.kernels import triton_kernels
     except ImportError:
         raise ArchlabError(
             "the fast decoder needs triton on a GPU, and it is not installed; build the reference (fast=False) instead"
         ) from None
-    return triton_kernels
+    return face(triton_kernels)
+
+
+FACE = (
+    "normed", "norm_linear", "gated_linear", "add_norm", "step_attention", "split_heads", "causal_attention",
+)  # fmt: skip
+
+
+def face(module: Any) -> Any:
+    """A module's functions as an object, which can be copied and pickled with the decoder that holds it."""
+    return SimpleNamespace(**{name: getattr(module, name) for name in FACE})
