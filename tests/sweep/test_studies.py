@@ -315,7 +315,7 @@ def test_a_gpu_times_the_runs_own_points(archlab_command, tmp_path, monkeypatch)
         assert sampled  # a large model is timed by some of its layers
         timed.update(models=dict(models), workloads=dict(workloads))
         for name, spec in models:
-            where = {"workload": "short-512", "batch": 3, "context": 512, "device": "a GPU", "dtype": "bf16"}
+            where = {"workload": workloads[0][0], "batch": 3, "context": 512, "device": "a GPU", "dtype": "bf16"}
             yield {"point": name, "base": spec.name, **where, "phase": "decode", "median_s": None, "status": "skipped"}
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
