@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from archlab.measure.backends import backend_for, check_backend
-from archlab.measure.blank import phase_of, sentence, untimed
+from archlab.measure.blank import phase_of
 from archlab.measure.capacity import refuse_unless_fits
 from archlab.measure.devices import DTYPES, find_device, find_dtype, release
 from archlab.measure.records import Record
@@ -19,9 +19,6 @@ from archlab.measure.state import Watch
 from archlab.measure.trial import Trial
 from archlab.nn.build import build
 from archlab.spec import ModelSpec, Workload
-
-__all__ = ["AT_LEAST", "WARMUP_S", "Bench", "Trial", "phase_of", "sentence", "untimed"]
-
 
 WARMUP_S = {"cpu": 0.3, "cuda": 1.0}
 AT_LEAST = {"cpu": 5, "cuda": 30}

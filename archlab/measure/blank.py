@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from archlab.analyzers.latency import latency
 from archlab.errors import ArchlabError, SpecError
 from archlab.measure.backends import Backend
 from archlab.measure.devices import device_name
@@ -37,7 +36,7 @@ def untimed(
     reason: str = "",
 ) -> Record:
     """A record of everything but the times: what would be measured, where, and the bound if the rates are known."""
-    limit = latency(spec, work, rooflines.hardware(), dtype) if rooflines else None
+    limit = rooflines.bound(spec, work) if rooflines else None
     return Record(
         model=spec.name,
         config_hash=config_hash(spec),
@@ -53,7 +52,7 @@ def untimed(
         reason_backend=backend.reason,
         status=status,
         reason=reason,
-        bound_s=limit.bound_seconds if limit else None,
+        bound_s=limit.seconds if limit else None,
         bound=limit.bound if limit else None,
         rooflines=rooflines.rates() if rooflines else None,
         provenance=provenance(device),

@@ -21,12 +21,16 @@ from typing import Any
 
 import torch
 
+from archlab.analyzers.latency import Latency, bound
 from archlab.errors import ArchlabError
 from archlab.hardware import Hardware
+from archlab.ledger import ledger
 from archlab.measure.devices import DTYPES, available_bytes, device_name, find_device, find_dtype, release, total_bytes
 from archlab.measure.provenance import now
 from archlab.measure.stats import summarize
 from archlab.measure.timing import Sampler, Step
+from archlab.precision import load_precision
+from archlab.spec import ModelSpec, Workload
 from archlab.units import show_bytes
 
 MIB = 2**20
@@ -70,6 +74,10 @@ class Rooflines:
             status="measured",
             source=f"measured by archlab ({self.mode}), {self.utc}: best read and best {self.dtype} matmul",
         )
+
+    def bound(self, spec: ModelSpec, work: Workload) -> Latency:
+        """What a pass takes at least at these rates."""
+        return bound(ledger(spec, work), self.hardware(), load_precision(self.dtype))
 
     def best_of(self, later: Rooflines) -> Rooflines:
         """The better rate of two measurements of one device, all cells kept."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from archlab.analyzers.latency import latency
 from archlab.measure.backends import Backend
 from archlab.measure.blank import untimed
 from archlab.measure.records import Record
@@ -54,7 +53,7 @@ class Session:
 
     def bound_s(self, spec: ModelSpec, work: Workload) -> float:
         """Seconds that one repetition takes at least, at the session's rates."""
-        return float(latency(spec, work, self.rooflines.hardware(), self.dtype).bound_seconds)
+        return float(self.rooflines.bound(spec, work).seconds)
 
     def untimed(self, task: Task, status: str = "ok", reason: str = "", backend: Backend | None = None) -> Record:
         """The record of a task that has no times."""

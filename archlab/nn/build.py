@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from archlab import blocks
@@ -88,14 +90,18 @@ def fast_decoder(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype
     """The fast decoder on kernels of one's own choice; its weights are as the memory was found."""
 
     def make(block: Block) -> Declared:
-        kind = FAST.get(type(block))
-        if kind is not None and kind.takes(block):  # type: ignore[arg-type]  # each takes its own sort
-            return kind(block, device, dtype, kernels)  # type: ignore[arg-type]
-        return MODULES[type(block)](block, device, dtype)
+        kind = fast_module(block)
+        return MODULES[type(block)](block, device, dtype) if kind is None else kind(block, device, dtype, kernels)
 
     model = FastDecoder(spec, make, kernels)
     model.plan()
     return model
+
+
+def fast_module(block: Block) -> Any:
+    """The module of a block that is made for speed; None where there is none, or it does not take this block."""
+    kind: Any = FAST.get(type(block))
+    return kind if kind is not None and kind.takes(block) else None
 
 
 def refuse_many(spec: ModelSpec) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archlab import blocks
-from archlab.nn.fast.attention import FastAttention
-from archlab.nn.fast.mlp import FastMLP
+from archlab.nn.build import fast_module
 from archlab.spec import Block, ModelSpec, Stack, Workload
 
 
@@ -41,7 +40,7 @@ def _running(spec: ModelSpec, work: Workload) -> Iterator[Stack]:
 def _of_block(block: Block) -> str:
     if isinstance(block, blocks.CrossAttention):
         return "attends to a source's keys and values"
-    if not isinstance(block, blocks.Attention) or FastAttention.takes(block):
+    if not isinstance(block, blocks.Attention) or fast_module(block):
         return ""
     if not block.causal:
         return "is bidirectional"
@@ -55,12 +54,6 @@ def as_reference(spec: ModelSpec) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for layer in spec.decoder.layers:
         for _, block in layer.blocks():
-            if any(op.kind == "matmul" for op in block.rows.ops) and not _is_faster(block):
+            if any(op.kind == "matmul" for op in block.rows.ops) and fast_module(block) is None:
                 found[type(block).__name__] = None
     return tuple(found)
-
-
-def _is_faster(block: Block) -> bool:
-    if isinstance(block, blocks.Attention):
-        return FastAttention.takes(block)
-    return isinstance(block, blocks.MLP) and FastMLP.takes(block)

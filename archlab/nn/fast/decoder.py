@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -85,6 +85,7 @@ class FastDecoder(Decoder):
     def layer_of(self, layer: archlab_spec.Layer, make: Make) -> Layer:
         return (FastLayer if layer.altup is None else FastAltUpLayer)(layer, make, self.kernels)
 
+    @torch.inference_mode(False)  # parameters stay ordinary tensors, in whatever pass they are packed again
     def plan(self) -> None:
         """Packs weights and gathers norms, of every block and residual that has a plan, and notes where they are."""
         self._turned = {}
@@ -93,7 +94,6 @@ class FastDecoder(Decoder):
             for part in (module, *residuals, *getattr(module, "inside", ())):
                 if part is not self and hasattr(part, "plan"):
                     part.plan()
-
         self._watched = [(module._parameters, name) for module in self.modules() for name in module._parameters]
         self._planned = self._places()
 
@@ -102,20 +102,10 @@ class FastDecoder(Decoder):
         found = (held[name] for held, name in self._watched)
         return [(id(p), p.data_ptr()) for p in found if p is not None]
 
-    def _apply(self, fn: Any, recurse: bool = True) -> FastDecoder:
-        super()._apply(fn, recurse)
-        self.plan()
-        return self
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        found = super().load_state_dict(state_dict, strict, assign)
-        self.plan()
-        return found
-
     def _step(self, new: int, memory: Cache | NoCache, **more: object) -> Step:
         """A step; one that stands where the last one stood turns by the same angles, which are kept.
 
-        Weights that something below the model replaced or moved since they were packed are packed again first.
+        Weights that something replaced or moved since they were packed are packed again first.
         """
         if self._places() != self._planned:
             self.plan()

@@ -140,11 +140,7 @@ def kernels_for(device: torch.device) -> Kernels:
     return face(triton_kernels)
 
 
-FACE = (
-    "normed", "norm_linear", "gated_linear", "add_norm", "step_attention", "split_heads", "causal_attention",
-)  # fmt: skip
-
-
 def face(module: Any) -> Any:
     """A module's functions as an object, which can be copied and pickled with the decoder that holds it."""
-    return SimpleNamespace(**{name: getattr(module, name) for name in FACE})
+    names = [name for name in vars(Kernels) if not name.startswith("_")]
+    return SimpleNamespace(**{name: getattr(module, name) for name in names})
