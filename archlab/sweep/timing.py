@@ -14,6 +14,7 @@ import pandas as pd
 
 from archlab.config import Serving, load_serving, load_workload
 from archlab.errors import ArchlabError
+from archlab.measure.expected import expected
 from archlab.presets import load
 from archlab.spec import ModelSpec, Workload
 from archlab.sweep.argv import Command
@@ -107,8 +108,6 @@ def _measure(
 
 def prediction(row: Mapping[str, Any], spec: ModelSpec, asked: Workload | Serving) -> dict[str, Any]:
     """What a timed row was predicted to take, by part, with the held-out error; nothing where nothing is known."""
-    from archlab.measure.expected import expected
-
     if row["median_s"] is None:
         return {}
     work = asked.work_for(spec) if isinstance(asked, Serving) else asked

@@ -54,6 +54,8 @@ def check(document: dict) -> None:
     except ArchlabError as problem:
         assert "\n" not in str(problem)
         assert len(str(problem)) < 600
+    finally:
+        gc.unfreeze()
     assert time.process_time() - start < SECOND
 
 
