@@ -18,11 +18,16 @@ A block binds what else it needs (L the width of a recurrence, P that of a per-l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 Number = Any
 """int or float, numpy.ndarray of float64, or sympy.Expr."""
+
+
+PLACEHOLDERS = "archlab.columns.traced"
+"""Where the type of placeholders is, named without importing it."""
 
 
 def is_scalar(x: Number) -> bool:
@@ -36,8 +41,26 @@ def is_symbol(x: Number) -> bool:
 
 
 def is_column(x: Number) -> bool:
-    """True for a numpy array, without importing numpy to find out."""
-    return type(x).__module__ == "numpy" and getattr(x, "ndim", 0) > 0
+    """True for a numpy array, without importing numpy to find out, and for a placeholder of one."""
+    return type(x).__module__ in ("numpy", PLACEHOLDERS) and getattr(x, "ndim", 0) > 0
+
+
+def is_placeholder(x: Number) -> bool:
+    """True for what stands for a column while formulas are written down (archlab.columns)."""
+    return type(x).__module__ == PLACEHOLDERS
+
+
+def placeholder_in(x: Any) -> Any:
+    """The first placeholder among the values of tables, sequences and frozen dataclasses; None where there is none."""
+    if is_placeholder(x):
+        return x
+    if isinstance(x, Mapping):
+        inside: Iterable[Any] = x.values()
+    elif is_dataclass(x):
+        inside = (getattr(x, f.name) for f in fields(x))
+    else:
+        inside = x if isinstance(x, tuple | list) else ()
+    return next((found for value in inside if (found := placeholder_in(value)) is not None), None)
 
 
 def plain(x: Any) -> Any:
@@ -110,7 +133,7 @@ def smooth_maximum(a: Number, b: Number) -> Number:
 
 def floor_div(a: Number, b: Number) -> Number:
     """floor(a / b). On columns numpy's `//` costs 18 times as much, and this is exact below 2**52."""
-    if is_column(a) or is_column(b):
+    if (is_column(a) or is_column(b)) and not (is_placeholder(a) or is_placeholder(b)):
         import numpy
 
         return numpy.floor(a / b)

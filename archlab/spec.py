@@ -34,6 +34,16 @@ class FieldType:
     test: Callable[[Any], bool]
     none: bool = False
     choices: tuple[str, ...] = ()
+    of_column: Callable[[Any], Any] | None = None  # the test, of a float64 column
+
+    def mask(self, values: Any) -> Any:
+        """Which numbers of a float64 column pass: bools, of its shape."""
+        import numpy
+
+        if self.of_column is not None:
+            return self.of_column(values)
+        distinct, places = numpy.unique(values, return_inverse=True)
+        return numpy.array([bool(self.test(int(v) if v == v // 1 else float(v))) for v in distinct])[places]
 
     def check(self, path: str, value: Any, of: str = "") -> None:
         """Raises SpecError unless the value (or the column, or the symbol) is of this type. `of`: whose it is."""
@@ -50,7 +60,10 @@ def _is_int(x: Any) -> bool:
 def size(doc: str, default: Any = dataclasses.MISSING, none: bool = False, most: int = 10**15, least: int = 1) -> Any:
     """A field that counts something: an int from `least` to `most` (or null, where `none`)."""
     words = f"a whole number of {least} or more" if most == 10**15 else f"a whole number from {least} to {most:,}"
-    kind = FieldType(words + (" or null" if none else ""), lambda x: _is_int(x) and least <= x <= most, none)
+    kind = FieldType(
+        words + (" or null" if none else ""), lambda x: _is_int(x) and least <= x <= most, none,
+        of_column=lambda x: (x >= least) & (x <= most) & (x % 1 == 0),
+    )  # fmt: skip
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 
 
@@ -60,6 +73,7 @@ def real(doc: str, default: Any = dataclasses.MISSING, none: bool = False, zero:
         ("a number of 0 or more" if zero else "a number above 0") + (" or null" if none else ""),
         lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x < float("inf") and (zero or x > 0),
         none,
+        of_column=lambda x: (x >= 0 if zero else x > 0) & (x < float("inf")),
     )
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 

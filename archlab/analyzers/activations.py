@@ -394,4 +394,5 @@ def _fullest(moments: Sequence[Moment], gradients: str, formula: str) -> Activat
         parts = {part: where(larger, new[part], parts[part]) for part in PARTS}
         made = where(larger, moment.gradients, made)
         top = maximum(top, size)
-    return Activations(sum(parts.values()), made, {p: n for p, n in parts.items() if is_column(n) or n}, label, formula)
+    total = top - made if gradients == "made" else top
+    return Activations(total, made, {p: n for p, n in parts.items() if is_column(n) or n}, label, formula)

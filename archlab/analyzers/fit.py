@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from archlab.algebra import Number, is_scalar, maximum, where
+from archlab.algebra import Number, is_placeholder, is_scalar, maximum, placeholder_in, where
 from archlab.analyzers.latency import seconds_on
 from archlab.analyzers.memory import Memory, Setting, memory_in, setting
 from archlab.analyzers.params import weight_bytes
@@ -142,19 +142,26 @@ def max_context(spec: ModelSpec, work: Workload, at: Setting) -> Number:
     least = 1 if follows else maximum(1, work.prefix)
     if spec.vision is not None and spec.encoder is None and not spec.vision.counted:
         least = maximum(least, work.images * spec.vision.tokens)
-    return largest(lambda n: _fits(spec, lambda: work.resized(work.batch, n), at), MOST_CONTEXT, least)
+    like = placeholder_in((spec.data, work, at.capacity, least))
+    return largest(lambda n: _fits(spec, lambda: work.resized(work.batch, n), at), MOST_CONTEXT, least, like)
 
 
 def max_batch(spec: ModelSpec, work: Workload, at: Setting) -> Number:
     """The most sequences of the workload's context that fit at once."""
-    return largest(lambda n: _fits(spec, lambda: work.resized(n, work.context), at), MOST_BATCH)
+    like = placeholder_in((spec.data, work, at.capacity))
+    return largest(lambda n: _fits(spec, lambda: work.resized(n, work.context), at), MOST_BATCH, 1, like)
 
 
-def largest(holds: Callable[[Number], Any], most: int, least: Number = 1) -> Number:
+def largest(holds: Callable[[Number], Any], most: int, least: Number = 1, like: Number = None) -> Number:
     """The largest n from `least` to `most` that holds, where all smaller ones do, else 0; in each place of a column.
 
-    Many candidates are asked at once, along an axis of their own: a column costs little more than a number.
+    Many candidates are asked at once, along an axis of their own: a column costs little more than a number. While
+    formulas are written down (`like` is a placeholder) the search is, too.
     """
+    if is_placeholder(like):
+        from archlab.columns.traced import largest as written
+
+        return written(holds, like.graph, least, most)
     import numpy
 
     low = numpy.asarray(where(holds(least), least, 0), dtype=numpy.float64)

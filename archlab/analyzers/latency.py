@@ -88,18 +88,18 @@ def bound(rows: Ledger, hardware: Hardware, precision: Precision) -> Latency:
     peak, bandwidth = hardware.flops_per_s(precision.compute), hardware.bandwidth_bytes_per_s
     by_part: dict[str, Number] = {}
     compute: Number = 0
-    memory: Number = 0
     for entry in rows.entries:
+        seconds: Number = 0
+        arithmetic: Number = 0
         for op in entry.rows.ops:
-            arithmetic = op.flops(entry.sizes) * entry.count / peak
-            traffic = op_bytes(rows, entry, op, precision) * entry.count / bandwidth
-            longer = maximum(arithmetic, traffic)
-            compute = compute + where(arithmetic > traffic, longer, 0)
-            memory = memory + where(arithmetic > traffic, 0, longer)
-            if not (is_scalar(longer) and longer == 0):
-                by_part[entry.part] = by_part.get(entry.part, 0) + longer
+            flops, traffic = op.flops(entry.sizes) / peak, op_bytes(rows, entry, op, precision) / bandwidth
+            seconds = seconds + maximum(flops, traffic)
+            arithmetic = arithmetic + where(flops > traffic, flops, 0)
+        compute = compute + arithmetic * entry.count
+        if not (is_scalar(seconds) and seconds == 0):
+            by_part[entry.part] = by_part.get(entry.part, 0) + seconds * entry.count
     total = sum(by_part.values())
-    return Latency(total, by_part, compute, memory, total)
+    return Latency(total, by_part, compute, total - compute, total)
 
 
 def predicted(runs: Iterable[AnyKernel], laws: Laws, known: Mapping[str, float] = NOTHING) -> dict[str, Number]:

@@ -281,6 +281,30 @@ def sweep(
     run_words(study, context.args, json)
 
 
+@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+def search(
+    study: Annotated[str, typer.Argument(help="a file of sweeps/, by name, or a YAML of your own", show_default=False)],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value, as a sweep's; several values are searched", show_default=False),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="points to try, an earlier run's counted; 200")] = None,
+    sampler: Annotated[str | None, typer.Option(help="nsga2 or tpe; nsga2")] = None,
+    seed: Annotated[int | None, typer.Option(help="the same seed, the same trials; 0")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="the search's folder; runs/STUDY/search-HASH if not given")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Search a study's space for its Pareto front: archlab search depth_width hold=null where="memory_bytes < 24 GiB".
+
+    Several objectives at once, by Optuna. A search that was stopped goes on where it was: give the same command again.
+    """
+    from archlab.cli.search import run_words
+
+    run_words(study, words or [], {"trials": trials, "sampler": sampler, "seed": seed}, out, json)
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="a run's folder")],

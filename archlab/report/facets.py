@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from archlab.report import words
+from archlab.report.load import Axis
 from archlab.report.palette import Look
 from archlab.report.points import Cast, Point, axis_rank
 
 FEW = 10
 """Up to so many points each has a filter pill of its own."""
+MOST = 16
+"""Values of an axis: of more numbers, pills hold ranges; more words have none."""
+RANGES = 5
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Facet:
 
 def facets(cast: Cast) -> tuple[Facet, ...]:
     """A pill a point while they are few, else one for each base (or family) and each value of an axis."""
+    cast = cast.wide
     if len(cast.all) <= FEW:
         return tuple(Facet(p.tag, "", p.tag, (p.index,), p.look, f"point-{p.index}", p.note) for p in cast.all)
     return tuple(_shared(cast))
@@ -40,11 +45,25 @@ def _shared(cast: Cast) -> list[Facet]:
     ]
     facets = facets if len(facets) > 1 else []
     for axis in run.axes:
-        values = sorted({p.values[axis.key] for p in cast.all}, key=lambda v: axis_rank(axis.values, v))
-        for value in values:
-            mates = [p for p in cast.all if p.values[axis.key] == value]
-            facets.append(_facet(cast, words.axis_value(value), axis.label, mates))
+        for label, mates in _sets(cast, axis):
+            facets.append(_facet(cast, label, axis.label, mates))
     return facets
+
+
+def _sets(cast: Cast, axis: Axis) -> list[tuple[str, list[Point]]]:
+    """(label, points) for each value of an axis, or for ranges of many numbers."""
+    values = sorted({p.values[axis.key] for p in cast.all}, key=lambda v: axis_rank(axis.values, v))
+    if len(values) <= MOST:
+        return [(words.axis_value(v), [p for p in cast.all if p.values[axis.key] == v]) for v in values]
+    if not all(isinstance(v, int | float) for v in values):
+        return []
+    n = len(values)
+    parts = [values[i * n // RANGES : (i + 1) * n // RANGES] for i in range(RANGES)]
+    return [
+        (f"{words.axis_value(part[0])} to {words.axis_value(part[-1])}",
+         [p for p in cast.all if part[0] <= p.values[axis.key] <= part[-1]])
+        for part in parts
+    ]  # fmt: skip
 
 
 def _facet(cast: Cast, label: str, heading: str, mates: list[Point]) -> Facet:

@@ -1,4 +1,4 @@
-"""A run folder, read and checked: run.json beside points, measured, curves and layers as parquet."""
+"""A run folder, read and checked: run.json beside points, measured, curves, layers and marginals as parquet."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from archlab.errors import ArchlabError
+from archlab.report.thin import thinned
 
 SCHEMA = 1
 """The newest run.json that this version reads."""
@@ -21,9 +22,13 @@ KINDS = ("study", "compare")
 
 _SHAPE: dict[str, tuple[type, ...]] = {
     "name": (str,), "question": (str,), "axes": (list,), "bases": (list,), "hardware": (dict,), "workloads": (dict,),
-    "precisions": (dict,), "formulas": (list,), "assumptions": (list,), "provenance": (dict,),
+    "precisions": (dict,), "formulas": (list,), "assumptions": (list,), "provenance": (dict,), "objectives": (list,),
+    "evidence": (list,), "notes": (list,),
 }  # fmt: skip
 """Key of run.json -> what it must be."""
+
+PLACES = ("workload.", "hardware", "precision", "engine")
+"""How keys begin that say where and how a point runs: axes of the run, and none of the shape."""
 
 _NEEDED = ("point", "base", "status", "workload", "hardware", "precision")
 """Columns without which points.parquet is not one."""
@@ -41,9 +46,12 @@ class Axis:
     values: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A run as tables. `meta` is run.json; the frames are empty where the run has no such file."""
+    """A run as tables. `meta` is run.json; the frames are empty where the run has no such file.
+
+    `points` are the rows that a page shows, of a large run some hundred points alone; `every` are all that it stored.
+    """
 
     folder: Path
     meta: Mapping[str, Any]
@@ -51,6 +59,23 @@ class Run:
     measured: pd.DataFrame
     curves: pd.DataFrame
     layers: pd.DataFrame
+    marginals: pd.DataFrame
+    every: pd.DataFrame
+
+    @property
+    def is_thinned(self) -> bool:
+        """A page shows a part of the rows."""
+        return len(self.points) < len(self.every)
+
+    @property
+    def computed(self) -> int:
+        """Points, workload and place counted, that were computed: those that have no row too."""
+        return int(self.meta.get("computed") or len(self.every))
+
+    @cached_property
+    def statuses(self) -> dict[str, int]:
+        """Status -> how many of all rows have it."""
+        return {str(k): int(n) for k, n in self.every["status"].value_counts(sort=False).items()}
 
     @property
     def is_study(self) -> bool:
@@ -61,7 +86,8 @@ class Run:
     def axes(self) -> tuple[Axis, ...]:
         """The axes of the shape. One that varies within a point, as a workload's context does, is not of these."""
         named = (Axis(a["key"], a.get("label", a["key"]), tuple(a["values"])) for a in self.meta["axes"])
-        return tuple(a for a in named if all(len({r[a.key] for r in rows}) == 1 for rows in self.rows.values()))
+        shapes = (a for a in named if not a.key.startswith(PLACES))
+        return tuple(a for a in shapes if all(len({r[a.key] for r in rows}) == 1 for rows in self.rows.values()))
 
     @cached_property
     def rows(self) -> dict[str, list[Record]]:
@@ -84,18 +110,44 @@ class Run:
         """What was measured, what was tried included."""
         return _records(self.measured)
 
+    def distinct(self, column: str) -> list[Any]:
+        """The values of a column of the rows, each once, in their order; none where there is no such column."""
+        if column not in self._distinct:
+            values = (r.get(column) for rows in self.rows.values() for r in rows)
+            self._distinct[column] = [v for v in dict.fromkeys(values) if v is not None]
+        return self._distinct[column]
+
+    @cached_property
+    def works(self) -> dict[str, Record]:
+        """Workload -> the first of its rows, which says its context and its batch."""
+        found: dict[str, Record] = {}
+        for row in (r for rows in self.rows.values() for r in rows):
+            found.setdefault(row["workload"], row)
+        return found
+
+    def rows_at(self, point: str, **at: str | None) -> list[Record]:
+        """The rows of a point at this workload, hardware, precision; a key that is None is not looked at."""
+        wanted = tuple((k, v) for k, v in at.items() if v is not None)
+        if (point, wanted) not in self._found:
+            rows = self.rows.get(point, [])
+            self._found[point, wanted] = [r for r in rows if all(r[k] == v for k, v in wanted)]
+        return self._found[point, wanted]
+
     def row(self, point: str, **at: str | None) -> Record | None:
-        """The first row of a point at this workload, hardware, precision; a key that is None is not looked at."""
-        wanted = {k: v for k, v in at.items() if v is not None}
-        rows = self.rows.get(point, [])
-        return next((r for r in rows if all(r[k] == v for k, v in wanted.items())), None)
+        """The first row of a point there."""
+        return next(iter(self.rows_at(point, **at)), None)
 
     def value(self, point: str, column: str, **at: str | None) -> Any:
         """One number of a point, None where there is none."""
-        rows = self.rows.get(point, [])
-        wanted = {k: v for k, v in at.items() if v is not None}
-        found = (r.get(column) for r in rows if all(r[k] == v for k, v in wanted.items()))
-        return next((x for x in found if x is not None), None)
+        return next((x for r in self.rows_at(point, **at) if (x := r.get(column)) is not None), None)
+
+    @cached_property
+    def _distinct(self) -> dict[str, list[Any]]:
+        return {}
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]]:
+        return {}
 
 
 def load_run(run: str | Path) -> Run:
@@ -104,9 +156,11 @@ def load_run(run: str | Path) -> Run:
     if not folder.is_dir():
         raise ArchlabError(f"there is no run folder {str(folder)!r}")
     meta = _meta(folder)
-    frames = {name: _frame(folder / f"{name}.parquet") for name in ("points", "measured", "curves", "layers")}
-    _check_points(folder, frames["points"], [a["key"] for a in meta["axes"]])
-    return Run(folder, meta, **frames)
+    every = _frame(folder / "points.parquet")
+    _check_points(folder, every, [a["key"] for a in meta["axes"]])
+    frames = {name: _frame(folder / f"{name}.parquet") for name in ("measured", "curves", "layers", "marginals")}
+    drawn = () if frames["curves"].empty else frames["curves"]["point"].unique()
+    return Run(folder, meta, thinned(every, drawn), every=every, **frames)
 
 
 def _meta(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from archlab import units
 from archlab.report import words
@@ -31,8 +32,9 @@ class Metric:
     less: str = "smaller"
 
     def of(self, run: Run, point: Point) -> Any:
-        """The number of a point, None where there is none."""
-        return run.value(point.name, self.column, **self.at)
+        """The number of a point, None where there is none; of one that stands, where it stands."""
+        stands = {"status": "ok"} if point.ok else {}
+        return run.value(point.name, self.column, **self.at, **stands)
 
     def known(self, run: Run, points: Iterable[Point]) -> dict[Point, Any]:
         """Those points that have the number, and it."""
@@ -61,9 +63,8 @@ class Metric:
 
 def by_reach(run: Run) -> list[str]:
     """Workloads, the shortest context first, then the smallest batch."""
-    works = run.meta["workloads"]
-    named = [w for w in dict.fromkeys(r["workload"] for rows in run.rows.values() for r in rows) if w is not None]
-    return sorted(named, key=lambda w: (works.get(w, {}).get("context") or 0, works.get(w, {}).get("batch") or 1))
+    works = {w: run.meta["workloads"].get(w) or run.works[w] for w in run.distinct("workload")}
+    return sorted(works, key=lambda w: (works[w].get("context") or 0, works[w].get("batch") or 1))
 
 
 def longest(run: Run) -> str | None:
@@ -73,18 +74,13 @@ def longest(run: Run) -> str | None:
 
 def work_words(run: Run, workload: str | None) -> str:
     """'8k tokens', '32 × 8k tokens'; the workload's name where the run does not describe it."""
-    known = run.meta["workloads"].get(workload) or _described(run, workload)
+    known = run.meta["workloads"].get(workload) or run.works.get(workload or "") or {}
     return words.workload(known) if known.get("context") else str(workload or "")
-
-
-def _described(run: Run, workload: str | None) -> Mapping[str, Any]:
-    rows = (r for rows in run.rows.values() for r in rows if r["workload"] == workload)
-    return next((r for r in rows if r.get("context")), {})
 
 
 def devices(run: Run) -> list[str]:
     """The hardware of the rows, in their order."""
-    return [h for h in dict.fromkeys(r["hardware"] for rows in run.rows.values() for r in rows) if h is not None]
+    return run.distinct("hardware")
 
 
 def fits(run: Run, point: str, at: Mapping[str, str | None]) -> bool:
@@ -112,6 +108,15 @@ def rooms(run: Run) -> list[tuple[int, str]]:
 
 def roomiest(run: Run) -> list[str]:
     """The devices, those that hold more of the points at the longest workload first."""
+    if run not in _ROOMIEST:
+        _ROOMIEST[run] = _by_held(run)
+    return _ROOMIEST[run]
+
+
+_ROOMIEST: WeakKeyDictionary[Run, list[str]] = WeakKeyDictionary()
+
+
+def _by_held(run: Run) -> list[str]:
     at = {"workload": longest(run), "precision": next(iter(precisions(run)), None)}
     held = {h: sum(fits(run, p, {**at, "hardware": h}) for p in run.rows) for h in devices(run)}
     return sorted(held, key=lambda h: -held[h])
@@ -124,12 +129,12 @@ def device_title(run: Run, hardware: str | None) -> str:
 
 def precisions(run: Run) -> list[str]:
     """The precisions of the rows, in their order."""
-    return [p for p in dict.fromkeys(r["precision"] for rows in run.rows.values() for r in rows) if p is not None]
+    return run.distinct("precision")
 
 
 def engines(run: Run) -> list[str]:
     """The engines of the rows, in their order; none in a run that does not say."""
-    return [e for e in dict.fromkeys(r.get("engine") for rows in run.rows.values() for r in rows) if e is not None]
+    return run.distinct("engine")
 
 
 def _in_precision(run: Run, precision: str) -> str:

@@ -147,9 +147,8 @@ def _matrices(made: tuple[Section, ...]) -> dict[str, Any]:
 
 def _filtered(points: Cast, pills: Sequence[Facet]) -> list[dict[str, Any]]:
     """Each point's name and the pills that hold it."""
-    everyone = (*points.all, *points.stand_ins)
-    holds = {p: [i for i, facet in enumerate(pills) if p.index in facet.points] for p in everyone}
-    return [{"name": p.name, "facets": holds[p]} for p in everyone]
+    inside = [(i, set(facet.points)) for i, facet in enumerate(pills)]
+    return [{"name": p.name, "facets": [i for i, held in inside if p.index in held]} for p in points.everyone]
 
 
 # ---------------------------------------------------------------- colours
@@ -158,8 +157,7 @@ def _filtered(points: Cast, pills: Sequence[Facet]) -> list[dict[str, Any]]:
 def _twins(points: Cast) -> dict[str, str]:
     """Light colour -> dark colour, for the pictures."""
     pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values(), *palette.steps().values()]
-    everyone = (*points.all, *points.stand_ins)
-    pairs += [pair for p in everyone for pair in (p.look.line, p.look.text)]
+    pairs += [pair for p in points.everyone for pair in (p.look.line, p.look.text)]
     return {light.lower(): dark.lower() for light, dark in pairs}
 
 
@@ -167,7 +165,7 @@ def _colours(points: Cast) -> str:
     """The variables of the style sheet, in both palettes."""
     names = palette.CHROME | palette.steps()
     names |= {f"part-{k}": v for k, v in {**palette.PARTS, **palette.KINDS}.items()}
-    names |= {f"point-{p.index}": p.look.line for p in (*points.all, *points.stand_ins)}
+    names |= {f"point-{p.index}": p.look.line for p in points.everyone}
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))
     chosen = f":root{{--font:{FONT};{light}}}"
     return f'{chosen}\n@media screen{{:root[data-theme="dark"]:not(.printing){{{dark};color-scheme:dark}}}}'
@@ -177,8 +175,9 @@ def _colours(points: Cast) -> str:
 
 
 def _raw(run: Run) -> dict[str, Any]:
-    """points, measured, curves, layers and run.json: what the download buttons give back."""
-    frames = {"points": run.points, "measured": run.measured, "curves": run.curves, "layers": run.layers}
+    """points, measured, curves, layers, marginals and run.json: what the download buttons give back."""
+    names = ("points", "measured", "curves", "layers", "marginals")
+    frames = {name: getattr(run, name) for name in names}
     return {"run": dict(run.meta), **{k: _columns(v) for k, v in frames.items() if not v.empty}}
 
 

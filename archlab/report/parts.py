@@ -12,10 +12,11 @@ from archlab.report.palette import Look
 from archlab.report.points import Point
 
 CALCULATED, BOUND, MEASURED, ESTIMATE = "calculated", "bound", "measured", "estimate"
-PREDICTED, EXTRAPOLATED = "predicted", "extrapolated"
+PREDICTED, EXTRAPOLATED, GIVEN = "predicted", "extrapolated", "given"
 """How a number came to be. A bound is the least that a device's rates allow; it is neither measured nor a forecast. An
 estimate is memory that no formula gives exactly. A prediction is what a device's calibration expects. What was timed of
-a few layers alone is extrapolated, and not measured, where nothing shows that it holds for the whole model."""
+a few layers alone is extrapolated, and not measured, where nothing shows that it holds for the whole model. What a
+table beside the run said is given."""
 
 
 @dataclass(frozen=True)

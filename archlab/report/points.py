@@ -10,9 +10,12 @@ from typing import Any
 from archlab.report import words
 from archlab.report.load import Axis, Record, Run
 from archlab.report.palette import Look, look
+from archlab.report.thin import evenly
 
 MOST = 40
-"""A page shows so many points at most: beyond, a picture of lines says nothing and a table is a download."""
+"""So many points at most have a line, a bar or a row: beyond, a picture of lines says nothing."""
+FRONT, CURVES = 10, 8
+"""So many of them are on a front, and, of a large run, have curves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +62,22 @@ class Cast:
     run: Run
     all: tuple[Point, ...]
     stand_ins: tuple[Point, ...] = ()  # shapes that were measured in place of the run's own, too large for the machine
+    others: tuple[Point, ...] = ()  # beyond MOST: a mark of a cloud each, and no line or bar of their own
 
     @cached_property
     def ok(self) -> tuple[Point, ...]:
         """Those with numbers."""
         return tuple(p for p in self.all if p.ok)
+
+    @cached_property
+    def everyone(self) -> tuple[Point, ...]:
+        """Every point of the page, by index."""
+        return (*self.all, *self.others, *self.stand_ins)
+
+    @cached_property
+    def wide(self) -> Cast:
+        """The same with the others among all: for clouds of marks and for tables."""
+        return replace(self, all=(*self.all, *self.others), others=())
 
     @cached_property
     def groups(self) -> dict[str, list[Point]]:
@@ -76,7 +90,15 @@ class Cast:
 
 def cast(run: Run) -> Cast:
     """Names and looks of the points of a run, of a sample where they are too many."""
-    firsts = {name: run.rows[name][0] for name in _sample(run)}
+    drawn = _sample(run)
+    own = set(drawn)
+    others = [name for name in run.rows if name not in own]
+    made = _points(run, [*drawn, *others])
+    return Cast(run, tuple(made[: len(drawn)]), tuple(_stand_ins(run, len(made))), tuple(made[len(drawn) :]))
+
+
+def _points(run: Run, names: list[str]) -> list[Point]:
+    firsts = {name: run.rows[name][0] for name in names}
     ramp = main_axis(run)
     groups = {name: _group(run, row, ramp) for name, row in firsts.items()}
     hues, dashes = (_last_first(key(run, row, ramp) for row in firsts.values()) for key in (_hue, _dash))
@@ -85,7 +107,7 @@ def cast(run: Run) -> Cast:
     for i, (name, row) in enumerate(firsts.items()):
         drawn = look(hues[_hue(run, row, ramp)], dashes[_dash(run, row, ramp)], shades[name])
         points.append(_point(run, i, name, row, groups[name], drawn))
-    return Cast(run, tuple(points), tuple(_stand_ins(run, len(points))))
+    return points
 
 
 def _sample(run: Run) -> list[str]:
@@ -99,6 +121,9 @@ def _sample(run: Run) -> list[str]:
             mine = {n: _largest(rows, column) for n, rows in run.rows.items() if rows[0]["base"] == base}
             mine = {n: v for n, v in mine.items() if v}
             kept |= {min(mine, key=lambda n: mine[n]), max(mine, key=lambda n: mine[n])} if mine else set()
+    if run.is_thinned:  # few of its points have curves
+        kept |= set(evenly((n for n in names if n in run.curve_rows), CURVES))
+    kept |= set(evenly((n for n in names if any(r.get("front") for r in run.rows[n])), FRONT))
     rest = [n for n in names if n not in kept]
     room = max(MOST - len(kept), 0)
     kept |= {rest[i * len(rest) // room] for i in range(room)}
@@ -159,7 +184,7 @@ def _point(run: Run, index: int, name: str, row: Record, group: str, drawn: Look
 
 def many_bases(run: Run) -> bool:
     """More than one model stands behind the points."""
-    return len({rows[0]["base"] for rows in run.rows.values()}) > 1
+    return len(run.distinct("base")) > 1
 
 
 def _tag(run: Run, base: list[str], values: list[Any], said: list[str]) -> str:
@@ -173,13 +198,15 @@ def _group(run: Run, row: Record, ramp: Axis | None) -> str:
     """Whom a line connects: a family in a comparison; a base, at the same values of all axes but one, in a study."""
     if not run.is_study:
         return str(row.get("family") or row["base"])
+    if run.is_thinned:  # few points of a sample differ in one axis alone
+        return str(row["base"])
     rest = [f"{a.label} {words.axis_value(row[a.key])}" for a in run.axes if a is not ramp]
     return ", ".join([row["base"], *rest])
 
 
 def _hue(run: Run, row: Record, ramp: Axis | None) -> Hashable:
     """What colour shows: the family, the base, or the other axes where there are any."""
-    rest = tuple(words.axis_value(row[a.key]) for a in run.axes if a is not ramp)
+    rest = () if run.is_thinned else tuple(words.axis_value(row[a.key]) for a in run.axes if a is not ramp)
     return rest or (row["base"] if run.is_study else _group(run, row, ramp))
 
 

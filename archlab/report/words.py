@@ -66,6 +66,17 @@ def flop(values: Iterable[float | None]) -> Scale:
     return _suited(_known(values), (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)))
 
 
+def size(values: Iterable[float | None]) -> Scale:
+    """Bytes in the unit of the largest: what is a few KiB for each character is read in KiB."""
+    return _suited(_known(values), (("GiB", units.GIB), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1)))
+
+
+def number(values: Iterable[float | None]) -> Scale:
+    """Any numbers, to about four significant figures."""
+    most = max((abs(v) for v in _known(values)), default=0.0)
+    return Scale(1, "", max(0, min(6, 3 - math.floor(math.log10(most)))) if most else 0)
+
+
 def plain(values: Iterable[float | None]) -> Scale:
     """Whole numbers as they are."""
     return Scale(1, "", 0)

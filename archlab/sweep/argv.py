@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,31 @@ from archlab.paths import group_files, user_dir
 from archlab.precision import Precision
 from archlab.presets import read
 from archlab.spec import fields_of
-from archlab.sweep.evaluate import WORKLOAD_KEYS, axis_values
-from archlab.sweep.hold import HELD
+from archlab.sweep.axes import HARDWARE_KEYS, WORKLOAD_KEYS, axis_values
+from archlab.sweep.block import LARGE_PART, PART
+from archlab.sweep.hold import HELD, STEPS
 from archlab.sweep.provenance import hash_of
-from archlab.sweep.study import MEASURE, Study, check_axes, hydra_text, load_study, overrides
+from archlab.sweep.study import Study, check_axes, check_texts, hydra_text, load_study, objectives_of, overrides
+from archlab.sweep.study_fields import MEASURE, ROWS
 
 GROUPS = {
     "model": "model", "workload": "workload", "hardware": "device", "precision": "precision", "engine": "engine",
 }  # fmt: skip
 SCHEMAS = {"workload": Serving, "hardware": Hardware, "precision": Precision}
-PLAIN = ("study", "grid", "hold", "hold_workload", "hold_multiple", "limits", "measure", "out", "run_id")
+PLAIN = (
+    "study", "grid", "hold", "hold_by", "hold_workload", "hold_multiple", "limits", "per_character", "where",
+    "objectives", "epsilon", "axis", "quality", "rows", "sample", "parts", "part", "measure", "out", "run_id",
+)  # fmt: skip
+LAUNCHER = "hydra/launcher"
+
+MOST_ROWS = 2**20
+"""Points of a run of which every row is stored, where `rows` does not say."""
+
+MOST_TABLE = 20_000
+"""Rows of a run's own table, which the report is made of: of more points, the fronts and a sample."""
+
+MOST_PARTS = 64
+"""Jobs that share the grid of one model, where `parts` does not say."""
 SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc")
 OVERRIDE = re.compile(r"^(?:~[\w./@]+(?:=.*)?|\+{0,2}[A-Za-z_][\w./@]*=.*)$", re.DOTALL)
 
@@ -48,10 +63,18 @@ class Command:
     out: str
     run_id: str  # the same for the same settings, whatever the folder
     files: Mapping[str, dict[str, Any]]  # models given as files, by name
+    jobs: int
+    points: int
+    axis: str = ""  # which evidence of quality the study asks about
+    quality: str | None = None  # a table of losses or scores
 
-    def argv(self) -> list[str]:
-        """Flags last: Hydra wants the overrides in one piece, and a flag would take one as its value."""
-        return [*self.settings.values(), *self.flags]
+    def argv(self, here: bool = False) -> list[str]:
+        """Flags last: Hydra wants the overrides in one piece, and a flag would take one as its value.
+
+        `here`: one job after another in this process, whatever launcher was asked for.
+        """
+        given = {k: w for k, w in self.settings.items() if not (here and k.startswith((LAUNCHER, "hydra.launcher")))}
+        return [*given.values(), *self.flags]
 
     @property
     def measure(self) -> str:
@@ -75,30 +98,105 @@ def prepare(words: list[str]) -> Command:
     flags, words = _flags(words)
     own_config = any(f.startswith(("--config", "-cd", "-cn", "-cp")) for f in flags)
     given = _settings(words)
-    name, study = "sweep", None
+    name, study, own = "sweep", None, {}
     if "study" in given:
         name, study = load_study(_text(given["study"]))
-        given = _settings(overrides(study)) | given
-    given, axes = _fold(given)
+        own = _settings(overrides(study))
+    given, axes = _fold(own | _quoted(given))
     _check_settings(given)
     files = _model_files(given)
     if not own_config:
         _check_names(given, files, axes)
         first = _text(given.get("workload", "workload=chat-8k")).split(",")[0]
         given.setdefault("hold_workload", f"hold_workload={first}")
-    if study is not None:
-        study = _as_asked(study, given)
-    run_id = hash_of([given | {"out": ""}, files])[:12]
-    out = _text(given["out"]) if "out" in given else f"runs/{name}/{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
+    asked = _study_of(given, study)
+    given.setdefault("objectives", f"objectives={hydra_text([str(o) for o in objectives_of(asked)])}")
+    axis = _text(given.pop("axis", "axis=")) or name
+    quality = _quality(_text(given.pop("quality", "quality=null")), study and _text(given["study"]))
+    jobs, points = _sizes(given, axes)
+    run_id = hash_of([{k: w for k, w in given.items() if k != "out" and not k.startswith("hydra")}, files])[:12]
+    changed = {k: w for k, w in given.items() if own.get(k) != w and k not in ("study", "out", "grid", *_IMPLIED)}
+    out = _text(given["out"]) if "out" in given else _folder(name, run_id, plain=not changed and len(words) <= 1)
     given |= {"run_id": f"run_id={run_id}", "out": f"out={hydra_text(out)}"}
     _add_search_path(given, Path(out), files)
     _fold_devices(given)
+    several = any("," in given.get(group, "") for group in (*GROUPS, "part"))
     if _only_shows(flags):  # Hydra shows one job: the first
-        given |= {group: given[group].split(",")[0] for group in GROUPS if group in given}
+        given |= {group: given[group].split(",")[0] for group in (*GROUPS, "part") if group in given}
         flags = [f for f in flags if f not in ("-m", "--multirun")]
-    elif any("," in given.get(group, "") for group in GROUPS) and not {"-m", "--multirun"} & set(flags):
+    elif (several or LAUNCHER in given) and not {"-m", "--multirun"} & set(flags):
         flags = [*flags, "-m"]
-    return Command(flags, given, study, name, out, run_id, files)
+    if study is not None:
+        study = _as_asked(study, given)
+    return Command(flags, given, study, name, out, run_id, files, jobs, points, axis, quality)
+
+
+_IMPLIED = ("hold_workload", "objectives", "rows", "sample", "parts", "part")
+
+
+def _folder(name: str, run_id: str, plain: bool) -> str:
+    """Where a run goes: a study as it is has its own name; with changes, those' hash behind it."""
+    return f"runs/{name}" if plain else f"runs/{name}-{run_id[:6]}"
+
+
+def _quoted(given: Mapping[str, str]) -> dict[str, str]:
+    """Conditions and objectives as lists in Hydra's grammar, in which < and spaces need quotes."""
+    found = dict(given)
+    for key in ("where", "objectives"):
+        text = _text(given.get(key, ""))
+        if key in given and not text.startswith("["):
+            parts = [text] if key == "where" else [part.strip() for part in text.split(",")]
+            found[key] = f"{key}={hydra_text([p for p in parts if p])}"
+    return found
+
+
+def _study_of(given: Mapping[str, str], study: Study | None) -> Any:
+    """What is asked of a sweep beyond its axes, with the command line's changes: limits, conditions, objectives."""
+    limits = _text(given.get("limits", "limits=false")) == "true"
+    objectives = _list(given["objectives"]) if "objectives" in given else (study.objectives if study else ())
+    asked = Study(
+        question="?", base=["-"], grid={}, workloads=["-"], hardware=["-"], limits=limits, objectives=objectives
+    )
+    check_texts(replace(asked, where=_list(given["where"]) if "where" in given else ()))
+    return asked
+
+
+def _list(word: str) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return [str(v) for v in _plain(OverridesParser.create().parse_override(word).value())]
+
+
+def _quality(path: str, study: str | None) -> str | None:
+    """The user's table: beside the study's file, or as it is given. Raises SpecError for one that is not there."""
+    if path in ("", "null"):
+        return None
+    beside = Path(study).parent / path if study else Path(path)
+    found = next((p for p in (Path(path), beside) if p.is_file()), None)
+    if found is None:
+        raise SpecError(
+            f"quality={path!r} is no file; it must be a table of losses or scores (csv, tsv, jsonl, parquet)"
+        )
+    return str(found)
+
+
+def _sizes(given: dict[str, str], axes: Mapping[str, Any]) -> tuple[int, int]:
+    """(jobs, points). Says in `given` how many jobs share a grid, and which rows are stored."""
+    blocks = prod(len(_text(given.get(group, "")).split(",")) for group in GROUPS)
+    devices = len(_text(given.get("hardware", "")).split(","))
+    each = prod(len(values) for values in axes.values())
+    points = each * blocks
+    rows = _text(given.get("rows", "rows=auto"))
+    if rows == "auto":
+        rows = "all" if points <= MOST_ROWS else "kept"
+    pieces = -(-each // (PART if rows == "all" else LARGE_PART))
+    away = _text(given.get(LAUNCHER, "basic")) != "basic"
+    parts = int(_text(given["parts"])) if "parts" in given else min(pieces, MOST_PARTS) if away else 1
+    sample = 0 if points <= MOST_TABLE else max(64, MOST_TABLE // (blocks * pieces))
+    given |= {"rows": f"rows={rows}", "sample": f"sample={sample}", "parts": f"parts={parts}"}
+    if parts > 1:
+        given["part"] = "part=" + ",".join(map(str, range(parts)))
+    return blocks // devices * parts, points
 
 
 def _fold_devices(given: dict[str, str]) -> None:
@@ -217,8 +315,9 @@ def _axis(key: str, word: str, parsed: Any) -> list[Any]:
     """The values of a swept key. Raises SpecError for a key that cannot be an axis, or values that are not a list."""
     from hydra.errors import HydraException
 
-    if not key.startswith("model.") and key not in WORKLOAD_KEYS:
-        raise SpecError(f"{key} cannot be an axis; model keys and {' and '.join(WORKLOAD_KEYS)} can")
+    known = (*WORKLOAD_KEYS, *HARDWARE_KEYS)
+    if not key.startswith("model.") and key not in known:
+        raise SpecError(f"{key} cannot be an axis{nearest(key, known)}; model keys and {', '.join(WORKLOAD_KEYS)} can")
     try:
         return axis_values(key, [_plain(v) for v in parsed.sweep_iterator()])
     except HydraException:
@@ -236,8 +335,10 @@ def _plain(value: Any) -> Any:
 
 def _as_asked(study: Study, given: Mapping[str, str]) -> Study:
     """The study with what the command line changed of how a budget is held, for its stand-in on a CPU."""
-    hold = _text(given["hold"])
-    return replace(study, hold=None if hold == "null" else hold, hold_multiple=int(_text(given["hold_multiple"])))
+    hold, multiple = _text(given["hold"]), _text(given["hold_multiple"])
+    by = _text(given.get("hold_by", f"={study.hold_by}"))
+    number = None if multiple == "null" else int(multiple)
+    return replace(study, hold=None if hold == "null" else hold, hold_multiple=number, hold_by=by)
 
 
 def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]], axes: Mapping[str, Any]) -> None:
@@ -254,17 +355,21 @@ def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]], 
 
 def _check_settings(given: Mapping[str, str]) -> None:
     """Raises SpecError for a setting that cannot be."""
-    for key, allowed in {"hold": (*HELD, "null"), "measure": MEASURE, "limits": ("true", "false")}.items():
+    choices = {"hold": (*HELD, "null"), "hold_by": tuple(STEPS), "measure": MEASURE, "rows": ROWS}
+    for key, allowed in (choices | dict.fromkeys(("limits", "per_character"), ("true", "false"))).items():
         if key in given and _text(given[key]) not in allowed:
             word = _text(given[key])
             raise SpecError(f"{key}={word!r} must be one of {', '.join(allowed)}{nearest(word, allowed)}")
-    multiple = _text(given.get("hold_multiple", "hold_multiple=64"))
-    if not multiple.isdecimal() or int(multiple) < 1:
-        raise SpecError(f"hold_multiple={multiple!r} must be a whole number of 1 or more")
+    for key in ("hold_multiple", "parts"):
+        number = _text(given.get(key, "=1"))
+        if number != "null" and (not number.isdecimal() or int(number) < 1):
+            raise SpecError(f"{key}={number!r} must be a whole number of 1 or more")
     if "out" in given and not _text(given["out"]):
         raise SpecError("out= needs the folder that the run goes to")
-    if "model.mlp.d_ff" in given and _text(given.get("hold", "hold=null")) != "null":
-        raise SpecError("hold rescales model.mlp.d_ff, so d_ff cannot be given too; drop one of them")
+    by = _text(given.get("hold_by", "hold_by=mlp.d_ff"))
+    if f"model.{by}" in given and _text(given.get("hold", "hold=null")) != "null":
+        short = by.rpartition(".")[2]
+        raise SpecError(f"hold rescales model.{by}, so {short} cannot be given too; drop one of them")
     for key in given:
         group, _, name = key.partition(".")
         known = _fields(group, given) if name else None

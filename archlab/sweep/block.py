@@ -1,14 +1,16 @@
 """A block of a sweep: a model, a workload, a device, a precision and an engine, over the axes of its grid.
 
-One parquet file. A job of Hydra's is a block for each of its devices.
+It is computed and stored part by part. A job of Hydra's is a block for each of its devices, or some of its parts.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, product
+from functools import cached_property
+from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +29,27 @@ from archlab.paths import data_dir
 from archlab.precision import Precision, precision_from
 from archlab.schema import override
 from archlab.spec import ModelSpec, Workload
-from archlab.sweep.evaluate import WORKLOAD_KEYS, Points, axis_values, bare_key, evaluate, positions
-from archlab.sweep.hold import budget
+from archlab.sweep.axes import PLACE_KEYS, WORKLOAD_KEYS, axis_values, bare_key
+from archlab.sweep.evaluate import Survey, survey
+from archlab.sweep.hold import Budget, budget
+from archlab.sweep.measures import Asked
+from archlab.sweep.notable import Wanted, marginal_rows, notable
 from archlab.sweep.provenance import hash_of
-from archlab.sweep.results import describe_point, label, same_value, write_table, write_text
+from archlab.sweep.results import label
+from archlab.sweep.rows import given_values, named_rows, plain_value, point_spec
+from archlab.sweep.store import block_name, facts_of, part_name, write_config, write_part
 
-CALCULATING_CODE = (".", "analyzers", "blocks", "engines", "sweep")
+CALCULATING_CODE = (".", "analyzers", "blocks", "columns", "engines", "sweep")
 """The sources that decide what a block's numbers are: with other code, a stored block is not the same block."""
 
-MOST_DESCRIBED = 4096  # points whose shape is spelled out in columns of its own
+DATA = ("runtime.yaml", "text.yaml")
+"""Files of conf/ that do, too."""
+
+PART = 2**17
+"""Points of a part, where every row of it is stored."""
+
+LARGE_PART = 2**20
+"""Points of a part of which only rows of note are stored."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +67,34 @@ class Block:
     limits: bool
     grid: Mapping[str, list[Any]]
     hold: str | None
+    hold_by: str
     hold_at: Workload
-    hold_multiple: int
+    hold_multiple: int | None
+    wanted: Wanted
     config: Mapping[str, Any]
 
     @property
     def work(self) -> Workload:
         """The prefill of the workload."""
         return self.serving.work_for(self.spec)
+
+    @cached_property
+    def name(self) -> str:
+        """Of its files."""
+        return block_name(self.config)
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return prod(len(values) for values in self.grid.values())
+
+    @cached_property
+    def budget(self) -> Budget | None:
+        """What each point holds."""
+        if not self.hold:
+            return None
+        at = setting(self.device, self.precision, self.engine) if self.hold in ("kv_cache", "memory") else None
+        return budget(self.hold, self.spec, self.hold_at, self.hold_multiple, self.hold_by, at)
 
 
 def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,8 +104,9 @@ def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mappi
     """
     own = {bare_key(k): v for k, v in changed.items() if k.startswith("model.")}
     asked = {
-        k: plain[k] for k in ("hardware", "precision", "engine", "limits", "hold", "hold_workload", "hold_multiple")
-    }
+        k: plain[k]
+        for k in ("hardware", "precision", "engine", "limits", "per_character", "hold", "hold_by", "hold_workload", "hold_multiple")
+    }  # fmt: skip
     return {
         **asked,
         "model": override(model, own),
@@ -80,7 +115,8 @@ def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mappi
         "changed": dict(changed),
         "archlab": __version__,
         "code": code_version(CALCULATING_CODE),
-        "runtime": hash_of((data_dir("conf") / "runtime.yaml").read_text(encoding="utf-8")),
+        "wanted": asdict(Wanted(**{k: plain[k] for k in ("rows", "sample", "where", "objectives", "epsilon")})),
+        "data": hash_of([(data_dir("conf") / name).read_text(encoding="utf-8") for name in DATA]),
     }
 
 
@@ -101,8 +137,10 @@ def read_block(config: Mapping[str, Any]) -> Block:
         limits=config["limits"],
         grid=config["grid"],
         hold=config["hold"],
+        hold_by=config["hold_by"],
         hold_at=load_workload(config["hold_workload"] or serving.work_for(spec), spec),
         hold_multiple=config["hold_multiple"],
+        wanted=Wanted(**config["wanted"]),
         config=config,
     )
 
@@ -125,33 +163,62 @@ def _at(data: Mapping[str, Any], key: str) -> Any:
     return found
 
 
-def run_block(block: Block, folder: Path) -> Path:
-    """Evaluates a block and writes it, unless the same block is there already. Returns its file."""
-    path = folder / f"{hash_of(block.config)[:16]}.parquet"
-    if not path.exists():
-        write_text(path.with_suffix(".json"), json.dumps(dict(block.config)) + "\n")
-        write_table(path, block_frame(block))
-    return path
+def run_block(block: Block, folder: Path, part: int = 0, of: int = 1) -> Iterator[dict[str, Any]]:
+    """Computes and stores the parts of a block that are not there yet, or every `of`-th of them from `part` on.
 
-
-def block_frame(block: Block) -> pd.DataFrame:
-    """A row a point: label, shape, numbers; where the block cannot run, each row says why."""
-    held = budget(block.hold, block.spec, block.hold_at, block.hold_multiple) if block.hold else None
+    Yields of each part its name, its points, and whether it was there. Raises ArchlabError.
+    """
+    write_config(folder, block.config)
     wrong = _unable(block)
-    place: dict[str, Any] = {"hardware": block.device, "engine": block.engine, "memory": True, "limits": block.limits}
-    points = evaluate(
-        block.spec, block.work, precision=block.precision, grid=block.grid, hold=held, **({} if wrong else place)
-    )
-    frame = _named(block, points, points.frame())
-    if wrong:
-        good = frame["status"] == "ok"
+    space = _survey(block, placed=wrong is None)
+    for number, piece in enumerate(space.parts(PART if block.wanted.rows == "all" else LARGE_PART)):
+        if number % of != part:
+            continue
+        name, started = part_name(block.name, piece), time.perf_counter()
+        facts = facts_of(folder, name)
+        if facts is None:
+            rows, facts, more = _part(block, space, piece, wrong)
+            facts |= {
+                "seconds": round(time.perf_counter() - started, 3),
+                "archlab": __version__,
+                "code": block.config["code"],
+            }
+            write_part(folder, name, rows, facts, more)
+            facts["fresh"] = True
+        yield {"block": block.name, "part": name, "points": facts["points"], "fresh": facts.get("fresh", False)}
+
+
+def _survey(block: Block, placed: bool) -> Survey:
+    if placed:
+        at = setting(block.device, block.precision, block.engine)
+        asked = Asked(at, memory=True, limits=block.limits, per_character=block.config["per_character"])
+    else:  # it cannot run there: the shapes, without memory and times
+        asked = Asked(setting(None, block.precision, "ideal"))
+    grid = block.grid if placed else {k: v for k, v in block.grid.items() if not k.startswith(("hardware", "engine"))}
+    found = survey(block.spec, block.work, asked, grid, hold=block.budget if placed else None)
+    found.reuse = block.wanted.rows != "all"
+    return found
+
+
+def _part(
+    block: Block, space: Survey, piece: tuple[slice, ...], wrong: tuple[str, str] | None
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame | None]:
+    """(rows, facts, marginals) of a part of a block."""
+    points = space.points(piece)
+    chosen = notable(points, block.wanted if wrong is None else replace(block.wanted, where=()))
+    rows = named_rows(block, points, chosen)
+    if wrong is not None:
+        good = rows["status"] == "ok"
         for column, said in zip(("status", "reason"), wrong, strict=True):
-            frame[column] = frame[column].mask(good, said)
-    return frame
+            rows[column] = rows[column].mask(good, said)
+    facts = {"points": len(points), "ok": chosen.n_ok, "inexact": sorted(points.inexact), "block": block.name}
+    return rows, facts, marginal_rows(points, piece, block.wanted)
 
 
 def _unable(block: Block) -> tuple[str, str] | None:
     """(status, sentence) where no point can run: refused by the engine, or failed for want of a rate."""
+    if any(key in block.grid for key in PLACE_KEYS):
+        return None
     try:
         setting(block.device, block.precision, block.engine)
     except ArchlabError as problem:
@@ -165,46 +232,6 @@ def _unable(block: Block) -> tuple[str, str] | None:
     return None
 
 
-def _named(block: Block, points: Points, frame: pd.DataFrame) -> pd.DataFrame:
-    order = list(positions(points))
-    values = [points.at(p) for p in order]
-    shapes = [{k: v for k, v in at.items() if k not in WORKLOAD_KEYS} for at in values]
-    front = {
-        "point": [label(block.base, at) for at in shapes],
-        "base": block.base,
-        "is_base": [_is_base(block, at) for at in shapes],
-    }
-    frame = frame.rename(columns={k: k if k in WORKLOAD_KEYS else f"model.{k}" for k in (values[0] if values else {})})
-    work = {
-        "workload": [label(block.workload, {k: v for k, v in at.items() if k in WORKLOAD_KEYS}) for at in values],
-        "batch": [at.get("workload.batch", block.work.batch) for at in values],
-        "context": [at.get("workload.context", block.work.context) for at in values],
-        "hardware": block.device.name,
-        "precision": block.precision.name,
-        "engine": block.engine_name,
-    }
-    front_frame = pd.DataFrame(front | work, index=frame.index)
-    if len(values) > MOST_DESCRIBED:
-        return pd.concat([front_frame, frame], axis=1)
-    shape = pd.DataFrame(list(_described(block, frame, shapes)), index=frame.index)  # d_ff among it
-    return pd.concat([front_frame, frame.drop(columns="d_ff", errors="ignore"), shape], axis=1)
-
-
-def _is_base(block: Block, shape: Mapping[str, Any]) -> bool:
-    return not block.config["changed"] and all(same_value(block.spec, k, v) for k, v in shape.items())
-
-
-def _described(block: Block, frame: pd.DataFrame, shapes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for row, shape in zip(frame.to_dict("records"), shapes, strict=True):
-        yield describe_point(point_spec(block.spec, shape, row.get("d_ff"))) if row["status"] == "ok" else {}
-
-
-def point_spec(spec: ModelSpec, shape: Mapping[str, Any], d_ff: float | None) -> ModelSpec:
-    """The model of one point, with the d_ff that holds the budget where there is one."""
-    held = {} if d_ff is None or d_ff != d_ff else {"mlp.d_ff": int(d_ff)}
-    return resolve(override(dict(spec.data), {**shape, **held}))
-
-
 @dataclass(frozen=True)
 class Point:
     """A point that stands: its model, and the values of the axes that made it."""
@@ -215,19 +242,21 @@ class Point:
 
 
 def standing_points(block: Block, frame: pd.DataFrame, most: int) -> Iterator[tuple[str, Point]]:
-    """(label, point) of a block's frame, the first `most`; rows are in the grid's order."""
-    combinations = product(*block.grid.values())
-    standing = (
-        (row, at) for row, at in zip(frame.to_dict("records"), combinations, strict=True) if row["status"] == "ok"
-    )
-    for row, at in islice(standing, most):
-        axes = {k: v for k, v in zip(block.grid, at, strict=True) if k not in WORKLOAD_KEYS}
+    """(label, point) of a block's rows, the first `most` that stand; values are the grid's own."""
+    standing = (row for row in frame.to_dict("records") if row["status"] == "ok")
+    own = {key: given_values(values) for key, values in block.grid.items()}
+    for row in islice(standing, most):
+        axes = {
+            k: own[k].get(repr(plain_value(row[k])), plain_value(row[k]))
+            for k in block.grid
+            if k not in WORKLOAD_KEYS and not k.startswith(("hardware", "precision", "engine"))
+        }
         shape = {bare_key(k): v for k, v in axes.items()}
-        yield row["point"], Point(block.base, point_spec(block.spec, shape, row["d_ff"] if block.hold else None), axes)
+        yield row["point"], Point(block.base, point_spec(block.spec, shape, block.budget, row), axes)
 
 
 def workloads_of(block: Block, frame: pd.DataFrame) -> Iterator[tuple[str, Workload]]:
-    """(name, prefill) of each workload of a block's frame, those of its axes among them."""
+    """(name, prefill) of each workload of a block's rows, those of its axes among them."""
     for name, batch, context in (
         frame[["workload", "batch", "context"]].drop_duplicates().itertuples(index=False, name=None)
     ):

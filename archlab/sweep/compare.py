@@ -16,7 +16,7 @@ from archlab.engines import load_engine
 from archlab.hardware import load_hardware
 from archlab.precision import load_precision
 from archlab.spec import ModelSpec
-from archlab.sweep.evaluate import Asked, measures
+from archlab.sweep.measures import Asked, measures
 from archlab.sweep.provenance import provenance
 from archlab.sweep.results import (
     assumptions,

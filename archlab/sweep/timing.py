@@ -18,8 +18,8 @@ from archlab.measure.expected import expected
 from archlab.presets import load
 from archlab.spec import ModelSpec, Workload
 from archlab.sweep.argv import Command
+from archlab.sweep.axes import WORKLOAD_KEYS, bare_key, show_value
 from archlab.sweep.block import Point
-from archlab.sweep.evaluate import WORKLOAD_KEYS, bare_key, show_value
 from archlab.sweep.hold import budget, hold_budget
 from archlab.sweep.results import frame_of, label
 from archlab.sweep.study import Study, cpu_study
@@ -60,7 +60,7 @@ def study_points(study: Study) -> dict[str, Point]:
     for name in study.base:
         base = load(name)
         held = (
-            budget(study.hold, base, load_workload(study.workloads[0], base), study.hold_multiple)
+            budget(study.hold, base, load_workload(study.workloads[0], base), study.hold_multiple, study.hold_by)
             if study.hold
             else None
         )

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "archlab"
 
 RANK = {
-    "errors": 0, "algebra": 0, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "spec": 2, "blocks": 3, "schema": 4, "assemble": 5,
-    "presets": 6, "config": 4, "calibration": 4, "hardware": 6, "efficiency": 6, "ledger": 4, "formats": 1, "items": 1, "precision": 5, "parallel": 5, "engines": 6, "analyzers": 6, "nn": 7, "hf": 8, "measure": 8, "sweep": 9, "report": 8, "cli": 10,
+    "errors": 0, "algebra": 0, "columns": 1, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "spec": 2, "blocks": 3, "schema": 4, "assemble": 5,
+    "presets": 6, "config": 4, "calibration": 4, "hardware": 6, "efficiency": 6, "text": 6, "evidence": 6, "ledger": 4, "formats": 1, "items": 1, "precision": 5, "parallel": 5, "engines": 6, "analyzers": 6, "nn": 7, "hf": 8, "measure": 8, "sweep": 9, "report": 8, "cli": 10,
     "__main__": 11, "__init__": 11,
 }  # fmt: skip
 """A module imports rooms of its own rank or lower; analyzers and blocks do not know each other."""
@@ -26,7 +26,7 @@ NEVER = {
 }
 ONLY_IN = {"torch": {"nn", "measure", "sweep/timing.py", "hf/weights.py"}, "safetensors": {"hf/weights.py"},
            "huggingface_hub": {"hf/hub.py"}, "transformers": set(), "plotly": {"report"}, "hydra": {"sweep"}, "omegaconf": {"sweep"},
-           "pandas": {"sweep", "report"}, "pyarrow": {"sweep", "report"}, "fvcore": {"nn"}, "typer": {"cli"}}  # fmt: skip
+           "pandas": {"sweep", "report"}, "pyarrow": {"sweep", "report"}, "fvcore": {"nn"}, "typer": {"cli"}, "optuna": {"sweep"}}  # fmt: skip
 
 LATE = {"presets": "archlab.hf.configs."}
 """What a lower room may import when a path says so: the reader of a config.json."""

@@ -9,7 +9,7 @@ import pytest
 import archlab
 from archlab.analyzers.memory import setting
 from archlab.errors import ArchlabError
-from archlab.sweep.evaluate import Asked, measures
+from archlab.sweep.measures import Asked, measures
 
 CASES: dict[str, tuple[str, dict[str, list[int]]]] = {
     "images without a tower": ("gemma-3-1b", {"workload.images": [0, 1]}),

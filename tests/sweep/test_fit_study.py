@@ -15,7 +15,7 @@ from archlab.hardware import load_hardware
 from archlab.paths import data_dir
 from archlab.spec import fields_of
 from archlab.sweep.argv import prepare
-from archlab.sweep.evaluate import MEMORY_PARTS
+from archlab.sweep.measures import MEMORY_PARTS
 
 QUIET = ["measure=never", "out=run"]
 CUT = ["model=gemma-3-1b,gemma-2-9b", "hardware=t4,rtx-4090,m4-16"]

@@ -128,7 +128,7 @@ def test_a_finished_block_is_not_computed_again(archlab_command, tmp_path, monke
     words = ["sweep", "window", *QUIET]
     archlab_command(*words)
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
-    monkeypatch.setattr("archlab.sweep.block.block_frame", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr("archlab.sweep.block._part", lambda *_: pytest.fail("computed again"))
     assert archlab_command(*words).code == 0
     assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
 
@@ -264,7 +264,7 @@ def test_a_study_of_ones_own(archlab_command, tmp_path):
         ({"workloads": ["chat"]}, "unknown workload 'chat'; did you mean 'chat-8k'?"),
         ({"grid": {"model.window": [1]}}, "unknown key model.window"),
         ({"grid": {"model.local.window": 3}}, "must be a table of key: [values]"),
-        ({"hold": "memory"}, "hold='memory' must be params, flops or null"),
+        ({"hold": "memories"}, "hold='memories' must be params, flops, kv_cache, memory or null"),
         ({"holds": "params"}, "unknown key holds; did you mean 'hold'?"),
         ({"on_cpu": {"bases": ["gemma-3-1b"]}}, "unknown key on_cpu.bases"),
     ],

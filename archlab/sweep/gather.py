@@ -1,0 +1,240 @@
+"""A sweep's blocks as the tables of a run: points, curves, layers, marginals, measured; run.json, and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from archlab.analyzers.memory import TIGHT
+from archlab.analyzers.special import short
+from archlab.errors import ArchlabError
+from archlab.evidence import evidence, evidence_axes
+from archlab.spec import Workload
+from archlab.sweep.argv import Command
+from archlab.sweep.axes import show_value
+from archlab.sweep.block import Block, Point, read_block, run_block, standing_points, workloads_of
+from archlab.sweep.joblog import entries
+from archlab.sweep.marginals import merged
+from archlab.sweep.pareto import front, parse_objective
+from archlab.sweep.provenance import provenance
+from archlab.sweep.quality import join_quality
+from archlab.sweep.results import (
+    MOST_CURVES,
+    assumptions,
+    curve_rows,
+    device_facts,
+    engine_facts,
+    formulas,
+    frame_of,
+    layer_rows,
+    precision_facts,
+    short_key,
+    write_run,
+)  # fmt: skip
+from archlab.sweep.store import StoreError, read_marginals, read_part, set_aside
+from archlab.sweep.timing import measured_table
+
+Say = Callable[[str], None]
+
+PLACE = ["workload", "hardware", "precision", "engine"]
+"""What makes two points comparable: a front is of points that run the same work in the same place."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished sweep: its folder, the report, its rows, how many points they stand for, and what was timed."""
+
+    folder: Path
+    report: Path
+    points: pd.DataFrame
+    measured: pd.DataFrame | None
+    computed: int
+    fresh: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stored part of a block."""
+
+    block: Block
+    name: str
+    rows: pd.DataFrame
+
+
+def gather(folder: Path, command: Command, spoken_as: str, started: datetime, say: Say) -> Outcome:
+    """Blocks into tables, then run.json and the report. Raises ArchlabError."""
+    done = [*entries(folder / "blocks" / command.run_id)]
+    refused = [entry for entry in done if "reason" in entry or "failed" in entry]
+    parts = [*_parts(folder / "blocks", [entry for entry in done if "part" in entry], say)]
+    if not parts:
+        raise ArchlabError(next(entry.get("reason") or entry["failed"] for entry in refused))
+    blocks = [*{part.block.name: part.block for part in parts}.values()]
+    points = pd.concat([*(part.rows for part in parts), *_refused_rows(refused)], ignore_index=True)
+    points = _marked(points, blocks[0])
+    notes: list[str] = []
+    if command.quality:
+        joined = join_quality(points, command.quality)
+        points, notes = joined.frame, [*joined.notes]
+    standing, workloads = _standing(parts)
+    drawn = dict(list(standing.items())[:MOST_CURVES])
+    tables = {
+        "points": points,
+        "curves": frame_of([row for name, p in drawn.items() for row in curve_rows(name, p.base, p.spec)]),
+        "layers": frame_of([row for name, p in drawn.items() for row in layer_rows(name, p.spec)]),
+    }
+    if (effects := _marginals(folder / "blocks", parts)) is not None:
+        tables["marginals"] = effects
+    measured = measured_table(folder, command, drawn, workloads, say)
+    if measured is not None:
+        tables["measured"] = measured
+    computed = sum(entry["points"] for entry in done if "part" in entry)
+    facts = provenance(spoken_as, started, [dict(block.config) for block in blocks])
+    run = _run_facts(command, blocks) | {"computed": computed, "notes": notes} | {"provenance": facts}
+    write_run(folder, run, tables)
+    fresh = sum(entry["points"] for entry in done if entry.get("fresh"))
+    return Outcome(folder, _render(folder), points, measured, computed, fresh)
+
+
+def _parts(folder: Path, done: list[dict[str, Any]], say: Say) -> Iterator[Part]:
+    """The stored parts, with their rows of note; one that cannot be read is computed again."""
+    blocks: dict[str, Block] = {}
+    for entry in done:
+        name = entry["block"]
+        if name not in blocks:
+            blocks[name] = read_block(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+        block = blocks[name]
+        kept = block.wanted.sample > 0 and block.wanted.rows == "all"
+        try:
+            rows = read_part(folder, entry["part"], kept=kept)
+        except StoreError as problem:
+            say(f"{problem}; computing it again")
+            set_aside(folder, entry["part"])
+            for _ in run_block(block, folder):
+                pass
+            rows = read_part(folder, entry["part"], kept=kept)
+        yield Part(block, entry["part"], rows)
+
+
+def _marked(points: pd.DataFrame, block: Block) -> pd.DataFrame:
+    """With `front`: whether a point that stands is on the front of the objectives among those of its place.
+
+    Of a large run, what was of note only as its part's front and is not on the whole one is left out.
+    """
+    objectives = [o for o in map(parse_objective, block.wanted.objectives) if o.name in points.columns]
+    points = points.assign(front=False)
+    if objectives:
+        good = points[(points["status"] == "ok")].dropna(subset=[o.name for o in objectives])
+        for _, same in good.groupby(PLACE, sort=False, dropna=False):
+            values = same[[o.name for o in objectives]].to_numpy(dtype=np.float64)
+            best = front(values, [o.sense for o in objectives])
+            points.loc[same.index[best], "front"] = True
+    if block.wanted.sample:
+        points = points[points["front"] | (points["kept"] != "front")].reset_index(drop=True)
+    return points.drop(columns="kept", errors="ignore")
+
+
+def _standing(parts: list[Part]) -> tuple[dict[str, Point], dict[str, Workload]]:
+    standing: dict[str, Point] = {}
+    workloads: dict[str, Workload] = {}
+    for part in parts:
+        if len(standing) < MOST_CURVES:
+            standing |= dict(standing_points(part.block, part.rows, MOST_CURVES))
+        workloads |= dict(workloads_of(part.block, part.rows))
+    return standing, workloads
+
+
+def _marginals(folder: Path, parts: list[Part]) -> pd.DataFrame | None:
+    """What columns are at each value of each axis, over all points of each base and place."""
+    found = []
+    for part in parts:
+        rows = read_marginals(folder, part.name)
+        if rows is not None:
+            block = part.block
+            place = {"workload": block.workload, "hardware": block.device.name, "precision": block.precision.name}
+            found.append(rows.assign(base=block.base, **place, engine=block.engine_name))
+    if not found:
+        return None
+    rows = merged(found, ["column", "base", *PLACE])
+    values = {" ".join(k.removeprefix("model.") for k in [key]): v for key, v in parts[0].block.grid.items()}
+    rows["value"] = [
+        show_value(values[k][i]) if k in values else i for k, i in zip(rows["key"], rows["position"], strict=True)
+    ]
+    kinds = {type(v) for v in rows["value"]}
+    return rows if kinds <= {int, float} else rows.assign(value=rows["value"].astype(str))
+
+
+def _refused_rows(refused: list[dict[str, str]]) -> list[pd.DataFrame]:
+    if not refused:
+        return []
+    rows = [
+        {k: v for k, v in r.items() if k not in ("failed", "ends", "model")}
+        | {"point": r["model"], "base": r["model"], "is_base": False, "status": "failed" if "failed" in r else "refused"}
+        | {"reason": r.get("reason") or r["failed"]}
+        for r in refused
+    ]  # fmt: skip
+    return [pd.DataFrame(rows)]
+
+
+def _run_facts(command: Command, blocks: list[Block]) -> dict[str, Any]:
+    first = blocks[0]
+    return {
+        "kind": "study",
+        "name": command.name,
+        "question": command.study.question if command.study else "What changes from point to point?",
+        "axes": [
+            {"key": k, "label": short_key(k), "values": [show_value(v) for v in vs]} for k, vs in first.grid.items()
+        ],
+        "hold": first.hold,
+        "hold_by": first.hold_by,
+        "hold_multiple": first.budget.multiple if first.budget else first.hold_multiple,
+        "objectives": list(first.wanted.objectives),
+        "where": list(first.wanted.where),
+        "rows": first.wanted.rows,
+        "sampled": first.wanted.sample > 0,
+        "evidence": _evidence(command),
+        "bases": list(dict.fromkeys(block.base for block in blocks)),
+        "hardware": {block.device.name: device_facts(block.device) for block in blocks},
+        "workloads": {block.workload: asdict(block.serving) for block in blocks},
+        "precisions": {block.precision.name: precision_facts(block.precision) for block in blocks},
+        "engines": {block.engine_name: engine_facts(block.engine) for block in blocks},
+        "tight": TIGHT,
+        "formulas": formulas({block.base: block.spec for block in blocks}),
+        "special": {block.base: ", ".join(short(block.spec)) for block in blocks if short(block.spec)},
+        "assumptions": [*assumptions([block.engine for block in blocks]), *_held(first)],
+    }
+
+
+def _held(block: Block) -> list[str]:
+    if block.budget is None:
+        return []
+    at = f" at {block.config['hold_workload']}"
+    what = {"params": "parameters", "flops": f"prefill FLOPs{at}", "kv_cache": f"KV cache{at}", "memory": f"memory{at}"}
+    held = block.budget
+    return [
+        f"Each point's {held.short} is rescaled to hold the base's {what[held.name]}, to the nearest multiple of "
+        f"{held.multiple}."
+    ]
+
+
+def _evidence(command: Command) -> list[dict[str, Any]]:
+    """What is published about the quality that the study's axis costs: cited, not measured here."""
+    axis = command.axis
+    if axis not in evidence_axes():
+        return []
+    return [
+        {"sentence": fact.sentence, "title": fact.cited.title, "year": fact.year, "url": fact.url, "kind": fact.kind}
+        for fact in evidence(axis)
+    ]
+
+
+def _render(folder: Path) -> Path:
+    from archlab.report import render
+
+    return render(folder)
