@@ -274,7 +274,8 @@ def sweep(
     """Run a study, or an ad-hoc sweep: archlab sweep -m model=a,b model.attention.n_kv_heads=1,2,4.
 
     key=value words and Hydra's flags (-m, --cfg job, --info, --config-dir) go to Hydra. Keys start with their group:
-    model, workload, hardware, precision; also hold, measure, out. Ends with an HTML report.
+    model, workload, hardware, precision; also hold, where, objectives, rows, measure, out. What is there already is
+    not computed again: an interrupted sweep goes on. Ends with an HTML report.
     """
     from archlab.cli.sweep import run_words
 
@@ -303,6 +304,45 @@ def search(
     from archlab.cli.search import run_words
 
     run_words(study, words or [], {"trials": trials, "sampler": sampler, "seed": seed}, out, json)
+
+
+@app.command(name="tornado")
+def tornado_command(
+    words: Words,
+    workload: Annotated[str, typer.Option(help="a file of conf/workload")] = "chat-8k",
+    hardware: Annotated[str | None, typer.Option(help="a device, for bounds and memory", show_default=False)] = None,
+    precision: Annotated[str, typer.Option(help="a file of conf/precision")] = "bf16",
+    metric: Annotated[
+        list[str] | None, typer.Option(help="a column of a sweep; give it several times", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what moves a model's numbers: each size halved and doubled alone, the largest change first."""
+    from archlab.cli.explore import bars, records, sensitivity
+    from archlab.config import load_workload
+    from archlab.presets import load
+
+    model, overrides = one_model(words)
+    spec = load(model, overrides)
+    rows = sensitivity(spec, load_workload(workload, spec), hardware, precision, metric or [])
+    print_json(records(rows)) if json else print(bars(rows))
+
+
+@app.command()
+def nearest(
+    words: Words,
+    count: Annotated[int, typer.Option("-k", help="how many", min=1)] = 3,
+    json: Json = False,
+) -> None:
+    """Name the released models nearest to a shape, and what differs: archlab nearest gemma-2-9b n_layers=30."""
+    from dataclasses import asdict
+
+    from archlab.cli.explore import listing, neighbours
+    from archlab.presets import load
+
+    model, overrides = one_model(words)
+    found = neighbours(load(model, overrides), count)
+    print_json([asdict(n) for n in found]) if json else print(listing(found))
 
 
 @app.command()

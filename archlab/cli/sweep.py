@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from archlab.cli.screen import print_json, say
@@ -36,15 +37,21 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     """The outcome as JSON."""
     status = outcome.points["status"].value_counts().to_dict()
     timed = 0 if outcome.measured is None else len(outcome.measured)
-    return {"run": str(outcome.folder), "report": str(outcome.report), "rows": status, "measured_rows": timed}
+    return {
+        "run": str(outcome.folder),
+        "report": str(outcome.report),
+        "points": outcome.computed,
+        "points_computed_now": outcome.fresh,
+        "rows": status,
+        "rows_on_a_front": int(outcome.points["front"].sum()),
+        "measured_rows": timed,
+    }
 
 
 def summary(outcome: Outcome) -> str:
     """Counts, the extremes, and the next step."""
-    points = outcome.points
-    good = points[points["status"] == "ok"]
-    lines = [f"{len(good)} of {len(points)} points computed" + ("" if len(good) == len(points) else "; refused:")]
-    lines += [f"  {reason}" for reason in points["reason"].dropna().unique()[:3]]
+    good = outcome.points[outcome.points["status"] == "ok"]
+    lines = [*_counts(outcome)]
     if (least := _lowest(good, "kv_cache_bytes")) is not None:
         lines.append(f"least KV cache: {least['point']}, {show_bytes(least['kv_cache_bytes'])} at {least['workload']}")
     if (fast := _lowest(good, "decode_bound_s")) is not None:
@@ -53,6 +60,25 @@ def summary(outcome: Outcome) -> str:
     if outcome.measured is not None and len(outcome.measured):
         lines.append(f"measured here: {len(outcome.measured)} rows on {outcome.measured['device'].iloc[0]}")
     return "\n".join([*lines, f"results: {outcome.folder}   again: archlab report {outcome.folder}"])
+
+
+def _counts(outcome: Outcome) -> Iterator[str]:
+    """What became of the points; of a large run how many have a row of their own."""
+    points = outcome.points
+    kinds = points["status"].value_counts()
+    there = outcome.computed - outcome.fresh
+    stored = f", {there:,} of them stored before" if there else ""
+    if outcome.computed > len(points):
+        yield f"{outcome.computed:,} points{stored}; rows for {len(points):,}: the fronts and a sample"
+    else:
+        yield f"{kinds.get('ok', 0):,} of {len(points):,} points stand{stored}"
+    if not kinds.drop("ok", errors="ignore").empty:
+        yield ", ".join(f"{n:,} {status}" for status, n in kinds.items() if status != "ok") + ":"
+        reasons = points["reason"].dropna()
+        yield from (f"  {reason}" for reason in reasons.unique()[:3])
+    front = int(points["front"].sum())
+    if 0 < front < kinds.get("ok", 0):
+        yield f"{front:,} on a front of the objectives"
 
 
 def _lowest(rows: Any, column: str) -> Any:

@@ -124,14 +124,17 @@ class Plan:
         computed = [i for i in order if lines[i].op != "input"]
         ends = _last_reads(lines, computed, searches)
         spare: dict[Any, list[np.ndarray]] = {}
+        self.bytes = 0
         for step, i in enumerate(computed):
             done = [slots.values[a] for a in ends.get(step, ()) if slots.values[a] is not None]
             kind = shape(lines[i]), lines[i].dtype
             if lines[i].op not in ("where", "largest"):  # these read on after they have begun to write
                 _free(spare, done)
             if i not in kept:
-                left = spare.get(kind)
-                slots.values[i] = left.pop() if left else np.empty(*kind)
+                if not spare.get(kind):
+                    spare[kind] = [np.empty(*kind)]
+                    self.bytes += spare[kind][0].nbytes
+                slots.values[i] = spare[kind].pop()
             if lines[i].op in ("where", "largest"):
                 _free(spare, done)
         self.slots = slots

@@ -62,6 +62,16 @@ class Program:
         """Passes of a run over linked columns; of a search those of one look."""
         return len(self.order) + sum(len(search.steps) for search in self.searches.values())
 
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that is kept for the next run."""
+        return sum(a.nbytes for a in self._memory.values()) + sum(layout.bytes for layout in self._layouts.values())
+
+    def forget(self) -> None:
+        """Lets that memory go."""
+        self._memory.clear()
+        self._layouts.clear()
+
     # ------------------------------------------------------------ running
 
     def run(self, inputs: Arrays | None = None) -> dict[str, np.ndarray]:
@@ -151,6 +161,11 @@ class Layout:
                 self._plans[known] = Plan(self.lines, self.many, part.shape, {*large}, self.searches)
             own = [{i: cut(a, piece) for i, a in arrays.items()} for arrays in (given, large)]
             self._plans[known].run(*own)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of its plans."""
+        return sum(plan.bytes for plan in self._plans.values())
 
     def _blank(self, i: int, memory: dict[int, np.ndarray]) -> np.ndarray:
         shape = self.mesh.shape(self.lines[i])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from archlab import units
-from archlab.report import fits, metrics, spreads, words
+from archlab.report import fits, large, metrics, spreads, words
 from archlab.report.metrics import Metric
 from archlab.report.parts import BOUND, CALCULATED, ESTIMATE, Finding
 from archlab.report.points import Cast, Point
@@ -18,6 +18,8 @@ def findings(cast: Cast) -> tuple[Finding, ...]:
     """Three numbers: the cache, a decode step's bound, the parameters or what fits; what the run lacks is left out."""
     if not cast.ok:
         return ()
+    if cast.run.is_thinned and (found := large.findings(cast)):
+        return found
     if fits.asked(cast.run):
         return tuple(finding for finding in (_classes(cast), _pairs(cast), _stretch(cast)) if finding)
     work = [m for m in metrics.flops(cast.run, "decode") if m.at["workload"] == metrics.longest(cast.run)]

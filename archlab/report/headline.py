@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from archlab import units
-from archlab.report import fits, growth, metrics, spreads, words
+from archlab.report import fits, growth, large, metrics, spreads, words
 from archlab.report.load import Axis
 from archlab.report.metrics import Metric
+from archlab.report.objectives import aims
 from archlab.report.parts import BOUND
 from archlab.report.points import Cast, Point, axis_rank
 from archlab.report.spreads import CLEAR, Spread
@@ -24,6 +25,8 @@ def headline(cast: Cast) -> str:
     """The finding, in a sentence."""
     if not cast.ok:
         return f"No point of {cast.run.meta['name']} could be computed"
+    if cast.run.is_thinned and (said := large.headline(cast)):
+        return said
     if fits.asked(cast.run) and (said := _fitting(cast)):
         return said
     if not spreads.candidates(cast):
@@ -154,6 +157,8 @@ def lede(cast: Cast) -> str:
     """What else follows, what was compared, what was held, at which workloads and on which devices."""
     question = [cast.run.meta["question"]] if cast.run.meta["question"] else []
     shapes = _study_lede(cast) if cast.run.is_study else _compare_lede(cast)
+    if cast.run.is_thinned:
+        return " ".join([*question, *large.shapes(cast), *_without(cast), *_held(cast), _conditions(cast)])
     return " ".join([*_aside(cast), *question, *shapes, _conditions(cast)])
 
 
@@ -188,8 +193,13 @@ def _study_lede(cast: Cast) -> list[str]:
     turned = ", ".join(f"{a.label} {words.listing(_worked(cast, a))}" for a in cast.run.axes)
     shapes = words.sentence(words.some(len(cast.ok), "shape")) + f" of {words.listing(bases)}"
     more = len(cast.run.rows) - len(cast.all)
-    left = f" {more:,} more are in the downloads alone." if more else ""
+    left = f" {more:,} more are in {_elsewhere(cast)}." if more else ""
     return [shapes + (f": {turned}" if turned else "") + _lost(cast) + f".{left}", *_held(cast)]
+
+
+def _elsewhere(cast: Cast) -> str:
+    """Where the points are that have neither line nor row."""
+    return "the picture of the front and in the downloads" if aims(cast.run) else "the downloads alone"
 
 
 def _worked(cast: Cast, axis: Axis) -> list[str]:
@@ -206,16 +216,24 @@ def _lost(cast: Cast) -> str:
     return f"; {words.some(len(lost), 'other', 'others')} {'was' if len(lost) == 1 else 'were'} {said}"
 
 
+def _without(cast: Cast) -> list[str]:
+    """How many rows of a large run do not stand."""
+    lost = {k: n for k, n in cast.run.statuses.items() if k != "ok"}
+    said = words.listing([f"{n:,} {status}" for status, n in lost.items()])
+    return [f"Of its rows {said}."] if lost else []
+
+
 def _held(cast: Cast) -> list[str]:
     held = cast.run.meta.get("hold")
     if not held:
         return []
     off = [abs(cast.run.value(p.name, "hold_residual") or 0) for p in cast.ok]
-    what = {"params": "its base's parameters", "flops": "its base's FLOPs"}.get(held, f"its base's {held}")
+    what = {"params": "parameters", "flops": "FLOPs", "kv_cache": "KV cache", "memory": "memory"}.get(held, held)
+    what = f"its base's {what}"
     multiple = cast.run.meta.get("hold_multiple")
     steps = f", in steps of {multiple}," if multiple else ""
     within = f", within {words.percent(max(off))}" if max(off, default=0) else " exactly"
-    return [f"Each keeps {what}{within}: mlp.d_ff{steps} pays."]
+    return [f"Each keeps {what}{within}: {cast.run.meta.get('hold_by') or 'mlp.d_ff'}{steps} pays."]
 
 
 def _compare_lede(cast: Cast) -> list[str]:
@@ -232,4 +250,5 @@ def _conditions(cast: Cast) -> str:
         works = [f"{len(works)} workloads, from {works[0]} to {works[-1]}"]
     on = [metrics.device_title(cast.run, h) for h in metrics.devices(cast.run)]
     devices = f" on {words.listing(on)}" if 0 < len(on) <= 3 else f" on {len(on)} devices" if on else ""
-    return f"Computed at {words.listing(works)}{devices}, in {words.listing(metrics.precisions(cast.run))}."
+    done = "Shown" if cast.run.is_thinned else "Computed"
+    return f"{done} at {words.listing(works)}{devices}, in {words.listing(metrics.precisions(cast.run))}."

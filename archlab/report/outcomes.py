@@ -11,11 +11,47 @@ from archlab.report.parts import Cell, Column, Row, Table
 from archlab.report.points import Cast, Point
 
 
+MOST = 60
+"""Rows beyond which those with the same outcome and reason are one."""
+
+
 def refused(cast: Cast) -> Table | None:
-    """Every point, and every row of a point, that has no numbers: what it was, where, and the sentence."""
-    rows = [row for p in cast.all for row in _refusals(cast, p)] + _failed_measurements(cast)
+    """Every point, and every row of a point, that does not stand: what it was, where, and the sentence."""
+    rows = [row for p in cast.wide.all for row in _refusals(cast, p)] + _failed_measurements(cast)
     columns = tuple(Column(k, k.capitalize(), number=False) for k in ("outcome", "where", "reason"))
-    return Table("refused-points", "Refused and failed", "Point", columns, tuple(rows)) if rows else None
+    shown = _together(rows) if len(rows) > MOST else rows
+    return Table("refused-points", words.sentence(_listed(cast)), "Point", columns, tuple(shown)) if rows else None
+
+
+def said(cast: Cast) -> str:
+    """Of how many rows, how many were excluded, refused or failed."""
+    lost = {k: n for k, n in cast.run.statuses.items() if k != "ok"}
+    several = words.listing([f"{n:,} {'is' if n == 1 else 'are'} {status}" for status, n in lost.items()])
+    part = " Below are those of the points that are shown." if cast.run.is_thinned else ""
+    return f"Of {len(cast.run.every):,} rows {several}.{part}" if lost else ""
+
+
+def excluded(cast: Cast) -> bool:
+    """Some rows have numbers and do not satisfy the run's conditions."""
+    return bool(cast.run.statuses.get("excluded"))
+
+
+def _listed(cast: Cast) -> str:
+    return "excluded, refused and failed" if excluded(cast) else "refused and failed"
+
+
+def _together(rows: list[Row]) -> list[Row]:
+    """A row for each outcome and reason, with how many points have it and the first of them."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.cells[0].text, row.cells[2].text), []).append(row)
+    return [_group(mine) if len(mine) > 1 else mine[0] for mine in groups.values()]
+
+
+def _group(mine: list[Row]) -> Row:
+    first = f"{mine[0].head} and {len(mine) - 1:,} more"
+    where = mine[0].cells[1] if len({r.cells[1].text for r in mine}) == 1 else Cell("here and there", "here and there")
+    return Row(first, (mine[0].cells[0], where, mine[0].cells[2]))
 
 
 def _refusals(cast: Cast, point: Point) -> list[Row]:
@@ -45,7 +81,7 @@ def _places(cast: Cast, mine: list[Record], rows: list[Record]) -> str:
 
 
 def _failed_measurements(cast: Cast) -> list[Row]:
-    known = {p.name: p for p in (*cast.all, *cast.stand_ins)}
+    known = {p.name: p for p in cast.everyone}
     lost = [r for r in cast.run.measured_rows if r.get("status") not in ("ok", None) and r["point"] in known]
     return [_lost(known[r["point"]], r["status"], _attempt(r), r.get("reason")) for r in lost]
 

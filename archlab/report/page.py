@@ -26,11 +26,14 @@ from archlab.report.parts import Section
 from archlab.report.points import Cast, cast
 from archlab.report.sections import sections
 
-SCRIPTS = ("start", "theme", "filter", "text", "plots", "matrix", "tables", "raw", "contents", "main")
+SCRIPTS = ("start", "theme", "filter", "text", "plots", "matrix", "marks", "tables", "raw", "contents", "main")
 """The page's script, in the order in which its files are joined."""
 
 PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
 """The drawing library, in vendor/ beside its licence. Packed: the page inflates it."""
+
+MARGINALS = 1500
+"""Rows of marginals.parquet beyond which a page has those alone that it draws."""
 
 _HERE = files("archlab.report")
 
@@ -176,7 +179,7 @@ def _colours(points: Cast) -> str:
 
 def _raw(run: Run) -> dict[str, Any]:
     """points, measured, curves, layers, marginals and run.json: what the download buttons give back."""
-    names = ("points", "measured", "curves", "layers", "marginals")
+    names = ("points", "measured", "curves", "layers", *["marginals"] * (len(run.marginals) <= MARGINALS))
     frames = {name: getattr(run, name) for name in names}
     return {"run": dict(run.meta), **{k: _columns(v) for k, v in frames.items() if not v.empty}}
 

@@ -140,6 +140,18 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Cite:
+    """Somebody's published result: the sentence, its source, and how well it was checked, in words."""
+
+    sentence: str
+    title: str
+    link: str  # '' where there is none
+    year: str
+    grade: str
+    near: bool  # the numbers are the source's own
+
+
+@dataclass(frozen=True)
 class Card:
     """A box of a section: figures, a table, strips, or any of these; what it lacks is not drawn."""
 
@@ -155,9 +167,10 @@ class Card:
     matrix: Matrix | None = None
     table: Table | None = None  # the card's own
     numbers: Table | None = None  # the same as the figures, in words
-    raw: bool = False  # offers the run's own tables
+    raw: tuple[str, ...] = ()  # offers the run's own tables, as CSV and as JSON: what the buttons say
     findings: tuple[Finding, ...] = ()
     facts: tuple[tuple[str, str, bool], ...] = ()  # (name, text, as code)
+    cites: tuple[Cite, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -14,6 +14,8 @@ from archlab.report.thin import evenly
 
 MOST = 40
 """So many points at most have a line, a bar or a row: beyond, a picture of lines says nothing."""
+FEWER = 24
+"""Of a large run, whose sample no picture of lines can stand for."""
 FRONT, CURVES = 10, 8
 """So many of them are on a front, and, of a large run, have curves."""
 
@@ -112,8 +114,8 @@ def _points(run: Run, names: list[str]) -> list[Point]:
 
 def _sample(run: Run) -> list[str]:
     """All points while a page can hold them; else the released, the extremes of each base, and an even sample."""
-    names = list(run.rows)
-    if len(names) <= MOST:
+    names, most = list(run.rows), FEWER if run.is_thinned else MOST
+    if len(names) <= most:
         return names
     kept = {n for n in names if run.rows[n][0].get("is_base")}
     for column in ("kv_cache_bytes", "decode_bound_s", "params"):
@@ -125,7 +127,7 @@ def _sample(run: Run) -> list[str]:
         kept |= set(evenly((n for n in names if n in run.curve_rows), CURVES))
     kept |= set(evenly((n for n in names if any(r.get("front") for r in run.rows[n])), FRONT))
     rest = [n for n in names if n not in kept]
-    room = max(MOST - len(kept), 0)
+    room = max(most - len(kept), 0)
     kept |= {rest[i * len(rest) // room] for i in range(room)}
     return [n for n in names if n in kept]
 

@@ -9,14 +9,19 @@ from archlab.report.charts import (
     bounds,
     effect,
     fit,
+    given,
     kv_context,
     latency_scaling,
+    main_effects,
     measured,
     measured_predicted,
     memory,
     parameters,
+    pareto,
     pattern,
+    per_character,
     position,
+    published,
     time_by_part,
 )
 from archlab.report.parts import BOUND, CALCULATED, EXTRAPOLATED, MEASURED, PREDICTED, Card, Section, Table
@@ -56,13 +61,16 @@ def _fit(cast: Cast) -> Section | None:
 
 
 def _differences(cast: Cast) -> Section | None:
-    table = tables.main(cast)
+    table = tables.main(cast.wide if cast.run.is_thinned else cast)
     notes = ["A bar runs from zero to the largest of its column. Select a heading to sort.", *_beyond(table)]
-    title = "All points" if cast.run.is_study else "All models"
-    card = Card(title, (CALCULATED,), table=table, raw=True, notes=tuple(notes))
+    title = table.label
+    card = Card(title, (CALCULATED,), table=table, raw=_RAW[cast.run.is_thinned], notes=tuple(notes))
     said = cast.run.meta.get("special") or {}
     apart = Card("What sets them apart", facts=tuple((name, text, False) for name, text in said.items()))
     return _section("differences", "What differs", _question(cast), card, apart if said else None)
+
+
+_RAW = {False: ("All columns, CSV", "Whole run, JSON"), True: ("All columns, CSV", "The page's rows, JSON")}
 
 
 def _beyond(table: Table) -> list[str]:
@@ -77,7 +85,29 @@ def _question(cast: Cast) -> str:
     return f"What changes with {words.listing([a.label for a in cast.run.axes]) or 'the shape'}?"
 
 
+def _front(cast: Cast) -> Section | None:
+    return _section("front", "Trade-offs", pareto.question(cast), *pareto.cards(cast))
+
+
+def _axes(cast: Cast) -> Section | None:
+    return _section("axes", "Main effects", "Which axis moves the numbers most?", main_effects.card(cast))
+
+
+def _text(cast: Cast) -> Section | None:
+    question = "What does the same text cost at each vocabulary?"
+    return _section("text", "Cost of text", question, per_character.card(cast))
+
+
+def _quality(cast: Cast) -> Section | None:
+    cited = published.card(cast)
+    question = "What is published about the quality that this costs?" if cited else "What does quality cost?"
+    return _section("quality", "Quality", question, cited, given.card(cast))
+
+
 def _effect(cast: Cast) -> Section | None:
+    """Each metric against each axis, point by point; of a sample the points differ in every axis at once."""
+    if cast.run.is_thinned:
+        return None
     named = [a.label for a in cast.run.axes]
     ask = "What do {} buy, and what do they cost?" if len(named) > 1 else "What does {} buy, and what does it cost?"
     return _section("effect", "Effect", ask.format(words.listing(named)), effect.card(cast))
@@ -131,8 +161,11 @@ def _layers(cast: Cast) -> Section | None:
 
 def _refused(cast: Cast) -> Section | None:
     table = outcomes.refused(cast)
-    card = Card("Without numbers", table=table) if table else None
-    return _section("refused", "Refused", "What could not be computed or measured, and why?", card)
+    apart = outcomes.excluded(cast)
+    title = "Excluded, refused or failed" if apart else "Without numbers"
+    card = Card(title, caption=outcomes.said(cast), table=table) if table else None
+    question = "What was left out, and why?" if apart else "What could not be computed or measured, and why?"
+    return _section("refused", "Left out" if apart else "Refused", question, card)
 
 
 def _method(cast: Cast) -> Section | None:
@@ -173,6 +206,6 @@ def _provenance(cast: Cast) -> Section | None:
 
 
 _ALL: tuple[Callable[[Cast], Section | None], ...] = (
-    _summary, _fit_first, _differences, _effect, _parameters, _cache, _fit_later, _compute, _latency, _layers, _refused,
-    _method, _provenance,
+    _summary, _fit_first, _front, _axes, _differences, _effect, _parameters, _cache, _fit_later, _compute, _text,
+    _latency, _layers, _quality, _refused, _method, _provenance,
 )  # fmt: skip

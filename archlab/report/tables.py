@@ -33,7 +33,7 @@ def main(cast: Cast) -> Table:
     shape = _study_shape(cast) if cast.run.is_study else _model_shape(cast)
     measures = [metrics.PARAMS, *metrics.weights(cast.run), *metrics.kv_cache(cast.run), *_work(cast)]
     made = [*shape, *(metric_column(cast, m) for m in measures)]
-    label = "All points" if cast.run.is_study else "All models"
+    label = "Points of the page" if cast.run.is_thinned else "All points" if cast.run.is_study else "All models"
     return table("points", label, "Point" if cast.run.is_study else "Model", cast.all, _filled(made))
 
 

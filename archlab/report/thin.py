@@ -13,14 +13,14 @@ import pandas as pd
 
 T = TypeVar("T")
 
-MOST = 200
+MOST = 120
 """Points of a page."""
 ROWS = 4000
 """Rows of a page."""
 WORKLOADS = 4
 """Workloads of a page that has more rows than that."""
 
-_FRONT, _BASES, _DRAWN, _LOST = 100, 60, 12, 20
+_FRONT, _BASES, _DRAWN, _LOST = 70, 30, 12, 20
 """At most so many of the points on a front, of the bases, of those that have curves, of those that could not be computed."""
 
 _EXTREMES = ("params", "kv_cache_bytes", "memory_bytes", "prefill_bound_s", "decode_bound_s")

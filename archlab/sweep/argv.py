@@ -97,41 +97,50 @@ def prepare(words: list[str]) -> Command:
     """Reads the words of a sweep's command line. Raises ArchlabError with one sentence."""
     flags, words = _flags(words)
     own_config = any(f.startswith(("--config", "-cd", "-cn", "-cp")) for f in flags)
-    given = _settings(words)
+    words_given = _settings(words)
     name, study, own = "sweep", None, {}
-    if "study" in given:
-        name, study = load_study(_text(given["study"]))
+    if "study" in words_given:
+        name, study = load_study(_text(words_given["study"]))
         own = _settings(overrides(study))
-    given, axes = _fold(own | _quoted(given))
+    given, axes = _fold(own | _quoted(words_given))
+    files = _checked(given, axes, own_config)
+    asked = _asked(given, study)
+    given.setdefault("objectives", f"objectives={hydra_text([str(o) for o in objectives_of(asked)])}")
+    axis = _text(given.pop("axis", "axis=")) or name
+    beside = None if study is None else Path(_text(words_given["study"])).parent
+    quality = _quality(_text(given.pop("quality", "quality=null")), beside)
+    jobs, points = _sizes(given, axes)
+    run_id = hash_of([{k: w for k, w in given.items() if k != "out" and not k.startswith("hydra")}, files])[:12]
+    plain = not [k for k in words_given if k not in ("study", "out", "measure") and not k.startswith("hydra")]
+    out = _text(given["out"]) if "out" in given else _folder(name, run_id, plain and study is not None)
+    given |= {"run_id": f"run_id={run_id}", "out": f"out={hydra_text(out)}"}
+    _add_search_path(given, Path(out), files)
+    _fold_devices(given)
+    flags = _as_many(flags, given)
+    if study is not None:
+        study = _as_asked(study, given)
+    return Command(flags, given, study, name, out, run_id, files, jobs, points, axis, quality)
+
+
+def _checked(given: dict[str, str], axes: Mapping[str, Any], own_config: bool) -> dict[str, dict[str, Any]]:
+    """Models given as files, once all that is given can be. Raises ArchlabError."""
     _check_settings(given)
     files = _model_files(given)
     if not own_config:
         _check_names(given, files, axes)
         first = _text(given.get("workload", "workload=chat-8k")).split(",")[0]
         given.setdefault("hold_workload", f"hold_workload={first}")
-    asked = _study_of(given, study)
-    given.setdefault("objectives", f"objectives={hydra_text([str(o) for o in objectives_of(asked)])}")
-    axis = _text(given.pop("axis", "axis=")) or name
-    quality = _quality(_text(given.pop("quality", "quality=null")), study and _text(given["study"]))
-    jobs, points = _sizes(given, axes)
-    run_id = hash_of([{k: w for k, w in given.items() if k != "out" and not k.startswith("hydra")}, files])[:12]
-    changed = {k: w for k, w in given.items() if own.get(k) != w and k not in ("study", "out", "grid", *_IMPLIED)}
-    out = _text(given["out"]) if "out" in given else _folder(name, run_id, plain=not changed and len(words) <= 1)
-    given |= {"run_id": f"run_id={run_id}", "out": f"out={hydra_text(out)}"}
-    _add_search_path(given, Path(out), files)
-    _fold_devices(given)
-    several = any("," in given.get(group, "") for group in (*GROUPS, "part"))
-    if _only_shows(flags):  # Hydra shows one job: the first
-        given |= {group: given[group].split(",")[0] for group in (*GROUPS, "part") if group in given}
-        flags = [f for f in flags if f not in ("-m", "--multirun")]
-    elif (several or LAUNCHER in given) and not {"-m", "--multirun"} & set(flags):
-        flags = [*flags, "-m"]
-    if study is not None:
-        study = _as_asked(study, given)
-    return Command(flags, given, study, name, out, run_id, files, jobs, points, axis, quality)
+    return files
 
 
-_IMPLIED = ("hold_workload", "objectives", "rows", "sample", "parts", "part")
+def _as_many(flags: list[str], given: dict[str, str]) -> list[str]:
+    """The flags with -m where there are several jobs; where Hydra only shows, the first of them in `given`."""
+    dimensions = (*GROUPS, "part")
+    if _only_shows(flags):
+        given |= {key: given[key].split(",")[0] for key in dimensions if key in given}
+        return [f for f in flags if f not in ("-m", "--multirun")]
+    several = LAUNCHER in given or any("," in given.get(key, "") for key in dimensions)
+    return [*flags, "-m"] if several and not {"-m", "--multirun"} & set(flags) else flags
 
 
 def _folder(name: str, run_id: str, plain: bool) -> str:
@@ -150,7 +159,7 @@ def _quoted(given: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _study_of(given: Mapping[str, str], study: Study | None) -> Any:
+def _asked(given: Mapping[str, str], study: Study | None) -> Any:
     """What is asked of a sweep beyond its axes, with the command line's changes: limits, conditions, objectives."""
     limits = _text(given.get("limits", "limits=false")) == "true"
     objectives = _list(given["objectives"]) if "objectives" in given else (study.objectives if study else ())
@@ -167,16 +176,14 @@ def _list(word: str) -> list[str]:
     return [str(v) for v in _plain(OverridesParser.create().parse_override(word).value())]
 
 
-def _quality(path: str, study: str | None) -> str | None:
-    """The user's table: beside the study's file, or as it is given. Raises SpecError for one that is not there."""
+def _quality(path: str, beside: Path | None) -> str | None:
+    """The user's table: as it is given, or beside the study's file. Raises SpecError for one that is not there."""
     if path in ("", "null"):
         return None
-    beside = Path(study).parent / path if study else Path(path)
-    found = next((p for p in (Path(path), beside) if p.is_file()), None)
+    places = [Path(path)] if beside is None else [Path(path), beside / path]
+    found = next((p for p in places if p.is_file()), None)
     if found is None:
-        raise SpecError(
-            f"quality={path!r} is no file; it must be a table of losses or scores (csv, tsv, jsonl, parquet)"
-        )
+        raise SpecError(f"quality={path!r} is no file; it is a table of losses or scores: csv, tsv, jsonl or parquet")
     return str(found)
 
 
@@ -190,7 +197,7 @@ def _sizes(given: dict[str, str], axes: Mapping[str, Any]) -> tuple[int, int]:
     if rows == "auto":
         rows = "all" if points <= MOST_ROWS else "kept"
     pieces = -(-each // (PART if rows == "all" else LARGE_PART))
-    away = _text(given.get(LAUNCHER, "basic")) != "basic"
+    away = _text(given.get(LAUNCHER, "=basic")) != "basic"
     parts = int(_text(given["parts"])) if "parts" in given else min(pieces, MOST_PARTS) if away else 1
     sample = 0 if points <= MOST_TABLE else max(64, MOST_TABLE // (blocks * pieces))
     given |= {"rows": f"rows={rows}", "sample": f"sample={sample}", "parts": f"parts={parts}"}

@@ -45,6 +45,11 @@ CALCULATING_CODE = (".", "analyzers", "blocks", "columns", "engines", "sweep")
 DATA = ("runtime.yaml", "text.yaml")
 """Files of conf/ that do, too."""
 
+ASKED = (
+    "hardware", "precision", "engine", "limits", "per_character", "hold", "hold_by", "hold_workload", "hold_multiple",
+)  # fmt: skip
+"""Settings of a job that go into its block as they are."""
+
 PART = 2**17
 """Points of a part, where every row of it is stored."""
 
@@ -103,10 +108,7 @@ def block_config(plain: Mapping[str, Any], model: dict[str, Any], changed: Mappi
     Raises ArchlabError: a key that is wrong is wrong for every point.
     """
     own = {bare_key(k): v for k, v in changed.items() if k.startswith("model.")}
-    asked = {
-        k: plain[k]
-        for k in ("hardware", "precision", "engine", "limits", "per_character", "hold", "hold_by", "hold_workload", "hold_multiple")
-    }  # fmt: skip
+    asked = {k: plain[k] for k in ASKED}
     return {
         **asked,
         "model": override(model, own),

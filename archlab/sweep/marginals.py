@@ -1,4 +1,4 @@
-"""What a column is at each value of each axis, over all others: sums, lows and highs that add up over parts of a grid."""
+"""What a column is at each value of an axis, over all others: sums, lows and highs that add up over parts of a grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ Reduced = Mapping[str, np.ndarray]
 FOLDS: Mapping[str, Callable[..., Any]] = {"points": np.sum, "sum": np.sum, "low": np.min, "high": np.max}
 
 
-def marginals(values: np.ndarray, mask: np.ndarray, keys: Sequence[str], places: Sequence[Sequence[int]]) -> pd.DataFrame:
+def marginals(
+    values: np.ndarray, mask: np.ndarray, keys: Sequence[str], places: Sequence[Sequence[int]]
+) -> pd.DataFrame:
     """A row for each position of each axis: key, position, points, sum, low, high over the points of the mask.
 
     values, mask   arrays on the open mesh of the axes: of 1 along an axis on which they do not depend

@@ -129,7 +129,7 @@ def _described(block: Block, points: Points, at: Sequence[np.ndarray], frame: pd
 
 
 def given_values(values: Sequence[Any]) -> dict[str, Any]:
-    """What a table of rows shows of an axis's values -> those values: patterns are text there, and so may numbers be."""
+    """What a table shows of an axis's values -> those values: patterns are text there, and so are mixed ones."""
     return {repr(shown): v for v in values for shown in (str(show_value(v)), show_value(v))}
 
 

@@ -27,6 +27,9 @@ SIZES = (
 )  # fmt: skip
 """Last words of keys that are sizes: halving and doubling them is the same step for each."""
 
+LIMITS = ("max_context", "max_batch")
+"""Metrics that are asked of `evaluate` as limits."""
+
 Range = tuple[Any, Any]
 
 
@@ -106,7 +109,7 @@ class _Asked:
 
     def at(self, changes: Mapping[str, Sequence[Any]]) -> _Side:
         """One point. Raises ArchlabError for what is wrong with it whatever its values, and for an unknown metric."""
-        limits = any(name.startswith("max_") for name in self.metrics)  # slow: a search a point
+        limits = any(name in LIMITS for name in self.metrics)  # slow: a search a point
         memory = limits or any(name.startswith("memory_") or name == "fits" for name in self.metrics)
         more = {"engine": self.engine, "memory": memory, "limits": limits}
         points = evaluate(self.spec, self.work, self.hardware, self.precision, changes, **more)  # type: ignore[arg-type]
@@ -115,7 +118,7 @@ class _Asked:
             return _Side({}, str(frame["reason"].iloc[0]))
         for name in self.metrics:
             if name not in points.columns:
-                raise SpecError(f"unknown metric {name!r}{nearest(name, points.columns)}")
+                raise SpecError(f"unknown metric {name!r}{nearest(name, (*points.columns, *LIMITS))}")
             if points[name].dtype.kind not in "biuf":
                 raise SpecError(f"metric {name!r} is text; a tornado takes numbers")
         return _Side({name: float(points[name].ravel()[0]) for name in self.metrics})

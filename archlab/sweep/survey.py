@@ -32,6 +32,9 @@ from archlab.sweep.points import Points
 EXACT = 2.0**53
 """Whole numbers below it are exact in float64."""
 
+MOST_KEPT = 2**29
+"""Bytes that programs keep between parts: those that ran longest ago let theirs go first."""
+
 Columns = dict[str, np.ndarray]
 
 
@@ -64,6 +67,7 @@ class Survey:
     hold: Budget | None = None
     reuse: bool = False
     written: dict[tuple[int, ...], Written] = field(default_factory=dict)
+    _warm: list[Program] = field(default_factory=list)  # those that ran, the last one last
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,11 +132,18 @@ class Survey:
         if written.program is None:
             own = {name: np.asarray(v) for name, v in written.numbers.items()}
         else:
-            own = written.program.run({atom: _some(a, which) for atom, a in written.program.graph.arrays.items()})
+            own = self._run(written.program, which)
         own["ok"] = own["ok"].astype(bool, copy=False)
         if self.hold is not None:  # outside the program, where a quotient is rounded once
             own["hold_residual"] = own["hold_residual"] / self.hold.target - 1
         return {name: a if a.ndim == n_axes else a.reshape((1,) * n_axes) for name, a in own.items()}
+
+    def _run(self, program: Program, which: Sequence[np.ndarray]) -> Columns:
+        own = program.run({atom: _some(a, which) for atom, a in program.graph.arrays.items()})
+        self._warm = [*(p for p in self._warm if p is not program), program]
+        while len(self._warm) > 1 and sum(p.kept_bytes for p in self._warm) > MOST_KEPT:
+            self._warm.pop(0).forget()
+        return own
 
     def _write(self, groups: Sequence[Group]) -> Written:
         graph = Graph(len(groups))

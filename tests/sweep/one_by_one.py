@@ -1,8 +1,10 @@
-"""A design point through the public functions, one at a time: what a column must equal."""
+"""A design point through the public functions, one at a time: what a column must equal; and whether it does."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 import archlab
 from archlab.analyzers.memory import setting
@@ -10,7 +12,6 @@ from archlab.analyzers.params import weight_bytes
 from archlab.assemble import rules
 from archlab.errors import ArchlabError, SpecError
 from archlab.hardware import load_hardware
-from archlab.ledger import ledger
 from archlab.precision import load_precision
 from archlab.spec import ModelSpec, Workload
 from archlab.text import tokens_per_character
@@ -129,7 +130,7 @@ def held(spec: ModelSpec, work: Workload, at: Place) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def limits(base: ModelSpec, work: Workload, place: Place, values: Mapping[str, Any]) -> dict[str, Any]:
+def limits_of(base: ModelSpec, work: Workload, place: Place, values: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of limits: slow, one at a time."""
     from archlab.analyzers.fit import fit_in
 
@@ -161,3 +162,36 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
         if not same:
             wrong.append(f"{name}: {found[name]!r}, alone {value!r}")
     return wrong
+
+
+# ---------------------------------------------------------------- against columns
+
+
+def value_at(points, name, position):
+    """A column's value at a point, as Python's."""
+    return (
+        points[name][position].item()
+        if points.columns[name].dtype != bool
+        else bool(np.broadcast_to(points.columns[name], points.shape)[position])
+    )
+
+
+def check(points, base, work, place, places, limits=0):
+    """Points against each of them alone; the first few with their limits too."""
+    ok = np.broadcast_to(points.ok, points.shape)
+    for n, position in enumerate(places):
+        values, bare = points.at(position), {}
+        said = refusal(base, work, place, values)
+        if points.survey.hold is not None and said is None:
+            bare = {points.survey.hold.by: int(points[points.survey.hold.short][position])} if ok[position] else {}
+        assert bool(ok[position]) == (said is None and (points.survey.hold is None or bool(bare))), (values, said)
+        if not ok[position]:
+            assert points.reason(position) == (said or points.survey.hold.refusal), values
+            continue
+        values = {**values, **bare}
+        expected = numbers(base, work, place, values)
+        if n < limits:
+            expected |= limits_of(base, work, place, values)
+        assert set(expected) <= set(points.columns)
+        found = {name: value_at(points, name, position) for name in expected}
+        assert not differences(found, expected), (base.name, place, values)

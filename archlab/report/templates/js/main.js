@@ -10,7 +10,7 @@ document.addEventListener("click", event => {
   else if (button.dataset.csv) downloadTable(button.dataset.csv);
   else if (button.dataset.raw) downloadRaw(button.dataset.raw);
 });
-document.addEventListener("pointerover", event => point(event.target));
+document.addEventListener("pointerover", event => { point(event.target); pointedAt(event.target); });
 document.addEventListener("change", event => { if (event.target.matches(".switch select")) redrawCard(event.target); });
 addEventListener("hashchange", () => { const section = readHash(); showFiltered(); drawAll(); goTo(section); });
 let lastWidth = root.clientWidth;

@@ -1,0 +1,116 @@
+"""What is stored of a large grid: fronts, a sample, marginals over all points; against the whole of it."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import archlab
+from archlab.analyzers.memory import setting
+from archlab.errors import SpecError
+from archlab.sweep.evaluate import survey
+from archlab.sweep.marginals import marginals, merged
+from archlab.sweep.measures import Asked
+from archlab.sweep.notable import Wanted, marginal_rows, notable
+
+GRID = {
+    "attention.n_kv_heads": [1, 2, 3, 4],  # 3 does not divide 16: refused
+    "local.window": [256, 1024, 4096],
+    "workload.context": [1024, 8192, 32768],
+    "mlp.d_ff": [4096, 8192, 14336, 16384],
+}
+OBJECTIVES = ("min memory_bytes", "max params", "min decode_bound_s")
+
+
+@pytest.fixture(scope="module")
+def space():
+    asked = Asked(setting("h200-sxm", "bf16", "ideal"), memory=True)
+    return survey(archlab.load("gemma-2-9b"), archlab.Workload(new=8192, logits="last"), asked, GRID)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_marginals_are_what_a_loop_finds(data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    own = tuple(n if data.draw(st.booleans()) else 1 for n in shape)
+    flat = data.draw(st.lists(st.integers(-9, 9), min_size=int(np.prod(own)), max_size=int(np.prod(own))))
+    values = np.array(flat, dtype=float).reshape(own)
+    mask = np.array([data.draw(st.booleans()) for _ in range(shape[0])]).reshape((-1,) + (1,) * (len(shape) - 1))
+    keys = [f"k{i}" for i in range(len(shape))]
+    found = marginals(values, mask, keys, [range(n) for n in shape]).set_index(["key", "position"])
+    whole, good = np.broadcast_to(values, shape), np.broadcast_to(mask, shape)
+    for axis, n in enumerate(shape):
+        for i in range(n):
+            some = np.take(whole, i, axis)[np.take(good, i, axis)]
+            row = found.loc[(f"k{axis}", i)]
+            assert row["points"] == pytest.approx(some.size)
+            assert row["sum"] == pytest.approx(some.sum())
+            if some.size:
+                assert (row["low"], row["high"]) == (some.min(), some.max())
+
+
+def test_parts_add_up_to_the_whole(space):
+    wanted = Wanted("kept", 5, (), OBJECTIVES)
+    whole = marginal_rows(space.points(), tuple(slice(0, n) for n in space.shape), wanted)
+    parts = [marginal_rows(space.points(piece), piece, wanted) for piece in space.parts(16)]
+    order = ["column", "key", "position"]
+    a, b = (merged(rows, ["column"]).sort_values(order, ignore_index=True) for rows in ([whole], parts))
+    assert len(parts) > 3
+    pd.testing.assert_frame_equal(a, b[a.columns], check_exact=False, rtol=1e-12)
+    frame = space.points().frame()
+    good = frame[frame["status"] == "ok"]
+    for key in GRID:
+        rows = a[(a["column"] == "memory_bytes") & (a["key"] == key)]
+        for row in rows.to_dict("records"):
+            some = good[good[key] == GRID[key][int(row["position"])]]["memory_bytes"]
+            assert row["points"] == len(some) and row["mean"] == pytest.approx(some.mean(), rel=1e-12)
+            assert (row["low"], row["high"]) == (some.min(), some.max())
+
+
+def dominates(a, b):
+    return (a <= b).all() and (a < b).any()
+
+
+def test_the_front_of_kept_rows_is_that_of_all(space):
+    points = space.points()
+    kept = notable(points, Wanted("kept", 3, (), OBJECTIVES))
+    frame = points.frame()
+    good = frame[frame["status"] == "ok"]
+    costs = np.stack([good["memory_bytes"], -good["params"], good["decode_bound_s"]], axis=1)
+    best = {
+        place for place, row in zip(good.index, costs, strict=True) if not any(dominates(other, row) for other in costs)
+    }
+    assert {p for p, why in zip(kept.places, kept.why, strict=True) if "front" in why} == best
+    assert 3 >= sum("sample" in why for why in kept.why) > 0
+    assert set(kept.places) <= set(notable(points, Wanted("all", 3, (), OBJECTIVES)).places) == set(range(len(points)))
+
+
+def test_a_condition_leaves_points_out_of_the_front(space):
+    points = space.points()
+    tight = notable(points, Wanted("all", 0, ("memory_bytes <= 24 GiB", "model.local.window >= 1024"), OBJECTIVES))
+    frame = points.frame()
+    expected = (frame["memory_bytes"] <= 24 * 2**30) & (frame["local.window"] >= 1024)
+    good = frame["status"] == "ok"
+    assert (tight.within[good] == expected[good]).all() and 0 < expected.sum() < len(points)
+    front = notable(points, Wanted("kept", 1, ("memory_bytes <= 24 GiB",), OBJECTIVES))
+    assert all(
+        frame["memory_bytes"][p] <= 24 * 2**30 for p, w in zip(front.places, front.why, strict=True) if "front" in w
+    )
+
+
+def test_a_misspelt_column_is_a_sentence(space):
+    with pytest.raises(SpecError, match="did you mean 'memory_bytes'"):
+        notable(space.points(), Wanted("all", 0, ("memory_byte > 3",)))
+
+
+def test_a_sample_does_not_fall_into_step_with_an_axis(space):
+    sizes = [7, 11, 13]
+    for n, size in itertools.product(sizes, sizes):
+        points = n * 1000
+        from archlab.sweep.notable import _spread
+
+        places = _spread(points, size * 8)
+        assert len(places) == size * 8 and len(set(places % n)) == n  # every position of an axis of n
