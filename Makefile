@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STUDY  ?= attention_heads
 
-.PHONY: sweep test test-slow check format bench clean
+.PHONY: sweep test test-slow test-all check format bench clean
 
 sweep: $(VENV)/.installed            ## run a study (STUDY=window ...); ends with an HTML report
 	$(BIN)/archlab sweep $(STUDY)
@@ -13,8 +13,11 @@ sweep: $(VENV)/.installed            ## run a study (STUDY=window ...); ends wit
 test: $(VENV)/.installed-test        ## the default suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-slow: $(VENV)/.installed-test   ## what the default suite leaves out
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+test-slow: $(VENV)/.installed-test   ## what the default suite leaves out, of many alike some
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not exhaustive"
+
+test-all: $(VENV)/.installed-test    ## every test: before a release
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 check: $(VENV)/.installed-dev        ## lint, format, types
 	$(BIN)/ruff check .

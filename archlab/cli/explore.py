@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from archlab.cli.screen import table
 from archlab.cli.search import show
@@ -14,6 +12,9 @@ from archlab.sweep.nearest_model import Neighbour, nearest_model
 from archlab.sweep.results import show_axis
 from archlab.sweep.sensitivity import METRICS, tornado
 from archlab.units import show_count
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TIMES = ("decode_bound_s", "prefill_bound_s")
 WIDTH = 24

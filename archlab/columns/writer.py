@@ -49,7 +49,7 @@ class Line:
     @property
     def reads(self) -> Iterator[int]:
         """The lines that it takes."""
-        return filter(is_line, self.args)  # type: ignore[arg-type]
+        return (a for a in self.args if isinstance(a, int))
 
 
 def is_line(ref: Any) -> bool:

@@ -30,8 +30,15 @@ class Quantity:
         return units.show_seconds(value) if self.scale is words.seconds else self.scale([value]).full(value)
 
     @property
+    def head(self) -> str:
+        """The name at the head of a column; a user's own name stays as it is."""
+        return self.name if self.tag == GIVEN else words.sentence(self.name)
+
+    @property
     def noun(self) -> str:
         """The name inside a sentence."""
+        if self.tag == GIVEN:
+            return self.name
         first = self.name.partition(" ")[0]
         return self.name if first.isupper() or not first.isalpha() else self.name[0].lower() + self.name[1:]
 

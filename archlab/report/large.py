@@ -28,10 +28,15 @@ def headline(cast: Cast) -> str:
         return ""
     of, effect = said[0]
     least, most = (words.axis_tag(effect.values[i]) for i in effect.ends)
-    whose = f" of {found.places[0][0]}" if len({p[0] for p in found.places}) == 1 else ""
+    whose, n = f" of {found.places[0][0]}", sum(effect.points)
     of_shape = "Of the shape, " if len(found.at(of.column, found.places[0])) > 1 and _varied(cast.run) else ""
     mean = f"the mean is {words.times(effect.ratio)} times as high at {most} as at {least}"
-    return f"{of_shape}{effect.axis.label} moves the {of.noun}{whose} most: over {cast.run.computed:,} points {mean}"
+    return f"{of_shape}{effect.axis.label} moves the {_noun(of)}{whose} most: over {n:,} points {mean}"
+
+
+def _noun(of: Quantity) -> str:
+    """A number of which there is a mean."""
+    return "parameter count" if of.column == "params" else of.noun
 
 
 def _varied(run: Run) -> bool:
@@ -59,7 +64,7 @@ def _finding(found: Effects, of: Quantity, effect: Effect) -> Finding:
     least, most = effect.ends
     low, high = min(effect.low), max(effect.high)
     ends = [f"{effect.axis.label} {words.axis_tag(effect.values[i])}" for i in (most, least)]
-    text = escape("as high is the mean ") + escape(of.noun) + escape(" with ") + _strong(ends[0])
+    text = escape("as high is the mean ") + escape(_noun(of)) + escape(" with ") + _strong(ends[0])
     text += escape(" as with ") + _strong(ends[1])
     text += escape(f": {of.say(effect.mean[most])}, not {of.say(effect.mean[least])}. ")
     text += escape(f"All points: {of.say(low)} to {of.say(high)}{_where(found)}.")

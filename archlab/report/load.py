@@ -74,8 +74,9 @@ class Run:
 
     @cached_property
     def statuses(self) -> dict[str, int]:
-        """Status -> how many of all rows have it."""
-        return {str(k): int(n) for k, n in self.every["status"].value_counts(sort=False).items()}
+        """Status -> how many of all rows have it: those that stand, those that have numbers, then the others."""
+        found = {str(k): int(n) for k, n in self.every["status"].value_counts(sort=False).items()}
+        return {k: found[k] for k in sorted(found, key=lambda k: (k != "ok", k != "excluded", k == "failed", k))}
 
     @property
     def is_study(self) -> bool:

@@ -23,10 +23,6 @@ class Aim:
         """The column."""
         return self.of.column
 
-    def said(self) -> str:
-        """'little memory needed', 'much longest context' is said as 'min ...' and 'max ...' by a study; here in words."""
-        return f"{'a small' if self.sense == 'min' else 'a large'} {self.of.noun}"
-
 
 def aims(run: Run) -> list[Aim]:
     """The objectives that the run has numbers for."""

@@ -10,7 +10,6 @@ from archlab.report.load import Record
 from archlab.report.parts import Cell, Column, Row, Table
 from archlab.report.points import Cast, Point
 
-
 MOST = 60
 """Rows beyond which those with the same outcome and reason are one."""
 

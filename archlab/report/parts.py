@@ -88,11 +88,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Switch:
-    """A row of buttons that chooses among variants."""
+    """A row of buttons that chooses among variants; a menu where they are many, or where it says so."""
 
     name: str
     options: tuple[tuple[str, str], ...]  # (key, label)
     chosen: str
+    menu: bool = False
 
 
 @dataclass(frozen=True)

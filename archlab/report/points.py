@@ -10,7 +10,7 @@ from typing import Any
 from archlab.report import words
 from archlab.report.load import Axis, Record, Run
 from archlab.report.palette import Look, look
-from archlab.report.thin import evenly
+from archlab.report.thin import evenly, scattered
 
 MOST = 40
 """So many points at most have a line, a bar or a row: beyond, a picture of lines says nothing."""
@@ -51,6 +51,11 @@ class Point:
     def key(self) -> str:
         """What names its row inside the page: the index of the point first, by which the filter knows it."""
         return f"p{self.index}" if self.nth is None else f"p{self.index}-{self.nth}"
+
+    @property
+    def sample(self) -> str:
+        """What names the outline of its line, which other points share."""
+        return f"s-{self.look.dash}-{self.look.symbol}"
 
     def part(self, nth: int, said: str) -> Point:
         """One of several rows of this point in a picture, called what sets it apart from the others."""
@@ -128,7 +133,7 @@ def _sample(run: Run) -> list[str]:
     kept |= set(evenly((n for n in names if any(r.get("front") for r in run.rows[n])), FRONT))
     rest = [n for n in names if n not in kept]
     room = max(most - len(kept), 0)
-    kept |= {rest[i * len(rest) // room] for i in range(room)}
+    kept |= set(scattered(rest, room)) if run.is_thinned else {rest[i * len(rest) // room] for i in range(room)}
     return [n for n in names if n in kept]
 
 

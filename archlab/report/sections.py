@@ -192,7 +192,7 @@ def _provenance(cast: Cast) -> Section | None:
     origin = cast.run.meta["provenance"]
     packages = ", ".join(f"{k} {v}" for k, v in (origin.get("packages") or {}).items())
     software = [f"archlab {origin.get('archlab', '?')}", f"commit {origin.get('commit') or 'unknown'}"]
-    software += [f"Python {origin['python']}"] * bool(origin.get("python")) + [packages] * bool(packages)
+    software += [f"Python {origin.get('python')}"] * bool(origin.get("python")) + [packages] * bool(packages)
     took = origin.get("seconds")
     facts = [
         ("Command", origin.get("command"), True), ("Software", " · ".join(software), False),

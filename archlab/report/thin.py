@@ -21,9 +21,11 @@ WORKLOADS = 4
 """Workloads of a page that has more rows than that."""
 
 _FRONT, _BASES, _DRAWN, _LOST = 70, 30, 12, 20
-"""At most so many of the points on a front, of the bases, of those that have curves, of those that could not be computed."""
+"""At most so many points of a front, bases, points that have curves, rows that could not be computed."""
 
 _EXTREMES = ("params", "kv_cache_bytes", "memory_bytes", "prefill_bound_s", "decode_bound_s")
+
+GOLDEN = (5**0.5 - 1) / 2
 
 STANDS = ("ok", "excluded")
 """Statuses of rows that have numbers."""
@@ -48,6 +50,16 @@ def evenly(items: Iterable[T], most: int) -> list[T]:
     return [every[i * (len(every) - 1) // (most - 1)] for i in range(most)] if most > 1 else every[: max(most, 0)]
 
 
+def scattered(items: Sequence[T], most: int) -> list[T]:
+    """So many items, spread by the golden ratio: even steps through a grid would meet the same values of an axis."""
+    n, places = len(items), dict[int, None]()
+    for i in range(n * 4):
+        if len(places) == min(most, n):
+            break
+        places[int(i * GOLDEN % 1 * n)] = None
+    return [items[place] for place in sorted(places)]
+
+
 def _workloads(rows: pd.DataFrame) -> list[str]:
     """Some workloads, the shortest and the longest among them; one where few points are at more than one.
 
@@ -69,7 +81,7 @@ def _names(rows: pd.DataFrame, drawn: Collection[str]) -> set[str]:
     kept = set(evenly(names[firsts["is_base"].fillna(False).astype(bool)], _BASES)) if "is_base" in rows else set()
     kept |= set(_extremes(rows)) | set(evenly(names[names.isin(list(drawn))], _DRAWN))
     kept |= set(evenly(_on_front(rows), _FRONT))
-    return kept | set(evenly([n for n in names if n not in kept], MOST - len(kept)))
+    return kept | set(scattered([n for n in names if n not in kept], MOST - len(kept)))
 
 
 def _on_front(rows: pd.DataFrame) -> Sequence[str]:

@@ -8,34 +8,36 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import reduce
 from pathlib import Path
-from typing import Any
 
-import hydra
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from archlab import yamlfile
-from archlab.config import named
 from archlab.errors import ArchlabError
-from archlab.paths import data_dir
-from archlab.presets import read
-from archlab.sweep.argv import GROUPS, Command, prepare, spoken
-from archlab.sweep.block import block_config, read_block, run_block
+from archlab.paths import user_dir
+from archlab.sweep.argv import Command, prepare, spoken
 from archlab.sweep.gather import Outcome, Say, gather
-from archlab.sweep.joblog import JobLog, entries, whole
+from archlab.sweep.job import job
+from archlab.sweep.joblog import failures, forget, open_logs, whole
+from archlab.sweep.launchers import checked
 from archlab.sweep.progress import progress
 from archlab.sweep.results import write_text
 from archlab.sweep.store import StoreError, clear_left_overs, writing
+from archlab.sweep.study import hydra_text
+
+QUIET = 5.0
+"""Seconds without a word after which jobs are taken to have ended, where their launcher gave up."""
+
+RELATIVE = re.compile(r"file://(?!/)([^\],'\"]+)")
 
 
 def run(words: Sequence[str], say: Say = lambda _: None) -> Outcome | None:
@@ -45,127 +47,99 @@ def run(words: Sequence[str], say: Say = lambda _: None) -> Outcome | None:
     """
     started = datetime.now(UTC)
     command = prepare(list(words))
-    folder = Path(command.out)
+    command = replace(command, settings=checked(command.settings, command.flags))
+    folder, told = Path(command.out), spoken(list(words))
     with _nothing_left_on_failure(folder) as clear:
-        for name, keys in command.files.items():
-            with writing(folder):
+        with writing(folder):
+            clear_left_overs(folder)
+            for name, keys in command.files.items():
                 write_text(folder / "conf" / "model" / f"{name}.yaml", yaml.safe_dump(keys, sort_keys=False))
         if command.only_shows:
             _hydra(command.argv())
             clear()
             return None
-        logs = folder / "blocks" / command.run_id
-        _clear(folder, logs)
+        sheet = {"command": told, "grid": dict(command.axes), "user_dir": str(user_dir().resolve())}
+        logs = open_logs(folder / "blocks", command.run_id, sheet)
         with progress(logs, command.points):
-            _jobs(command, logs, say)
-        return gather(folder, command, spoken(list(words)), started, say)
+            _jobs(_from_anywhere(command, logs), logs, say)
+        return gather(folder, logs, command, told, started, say)
 
 
-def _clear(folder: Path, logs: Path) -> None:
-    """Takes away what a killed run left: temporary files, and logs of jobs that are to run again."""
-    with writing(folder):
-        clear_left_overs(folder / "blocks")
-        shutil.rmtree(logs, ignore_errors=True)
-        logs.mkdir(parents=True)
+def _from_anywhere(command: Command, logs: Path) -> Command:
+    """The command for jobs of other processes: whole paths, and a grid that Hydra does not read for each job again."""
+    settings = command.settings | {"grid": "++grid={}", "log": f"log={hydra_text(str(logs.resolve()))}"}
+    settings["out"] = f"out={hydra_text(str(Path(command.out).resolve()))}"
+    if "hydra.searchpath" in settings:
+        settings["hydra.searchpath"] = RELATIVE.sub(
+            lambda found: f"file://{Path(found[1]).resolve()}", settings["hydra.searchpath"]
+        )
+    return replace(command, settings=settings)
 
 
 def _jobs(command: Command, logs: Path, say: Say) -> None:
-    """All jobs by the launcher that was asked for; what is missing then, here, one after another. Raises ArchlabError."""
+    """All jobs by the launcher that was asked for; what is missing then, here, one by one. Raises ArchlabError."""
     try:
         _hydra(command.argv())
     except (ArchlabError, KeyboardInterrupt):
         raise
     except Exception as problem:  # a launcher's own: a worker that was killed, a time limit
+        if not any(logs.glob("*.jsonl")):
+            raise ArchlabError(f"the launcher could not start: {_one_sentence(problem)}") from None
         say(f"the launcher ended early: {_one_sentence(problem)}")
+        _wait_for_the_others(logs, command.jobs)
+    again = _left(command, logs, say)
+    if again:
+        for number in again:
+            forget(logs, number)
+        _hydra(command.argv(here=True))
+        _stopped(logs, command.jobs)
+    if missing := [n for n in range(command.jobs) if not whole(logs, n)]:
+        with writing(logs):
+            write_text(logs / "missing.json", str(missing))
+        raise StoreError(f"{len(missing)} of {command.jobs} jobs did not end, here neither; the same command goes on")
+    shutil.rmtree(Path(command.out) / ".submitit", ignore_errors=True)  # what submitit handed to its processes
+
+
+def _left(command: Command, logs: Path, say: Say) -> list[int]:
+    """The jobs that did not end or had a block that failed. Raises StoreError for what another try cannot mend."""
+    failed = {n: found for n in range(command.jobs) if (found := failures(logs, n))}
     missing = [n for n in range(command.jobs) if not whole(logs, n)]
-    failed = [entry for entry in entries(logs) if "failed" in entry]
-    if stops := [entry["failed"] for entry in failed if entry.get("ends")]:
-        raise StoreError(stops[0])
-    if not missing and not failed:
-        return
-    say(f"{len(missing)} of {command.jobs} jobs did not end and {len(failed)} blocks failed; trying again here")
-    for entry in failed:
+    _stopped(logs, command.jobs)
+    if missing or failed:
+        blocks = sum(map(len, failed.values()))
+        say(f"{len(missing)} of {command.jobs} jobs did not end and {blocks} blocks failed; trying again here")
+    for entry in (entry for found in failed.values() for entry in found):
         say(f"  {entry['model']} at {entry['workload']} on {entry['hardware']}: {entry['failed']}")
-    shutil.rmtree(logs)
-    logs.mkdir()
-    _hydra(command.argv(here=True))
+    return sorted({*missing, *failed})
+
+
+def _stopped(logs: Path, jobs: int) -> None:
+    """Raises StoreError where a job could not store its parts: neither can the others."""
+    for number in range(jobs):
+        for entry in failures(logs, number):
+            if entry.get("ends"):
+                raise StoreError(entry["failed"])
+
+
+def _wait_for_the_others(logs: Path, jobs: int) -> None:
+    """Until the jobs that began have ended or are silent: a launcher gives up at the first one that fails."""
+    while begun := [path for n in range(jobs) if not whole(logs, n) and (path := logs / f"{n:06}.jsonl").is_file()]:
+        if time.time() - max(path.stat().st_mtime for path in begun) > QUIET:
+            return
+        time.sleep(QUIET / 10)
 
 
 def _hydra(words: list[str]) -> None:
     """Hydra on a command line. Raises ArchlabError for what it finds wrong."""
     with _hydra_argv(words):
         try:
-            _job()
-        except (HydraException, OmegaConfBaseException) as problem:
+            job()
+        except (HydraException, OmegaConfBaseException, ValueError) as problem:  # ValueError: two flags that show
             raise ArchlabError(_one_sentence(problem)) from None
-        except ValueError as problem:  # two flags that show
-            raise ArchlabError(_one_sentence(problem)) from None
-
-
-@hydra.main(version_base="1.3", config_path=str(data_dir("conf")), config_name="config")
-def _job(config: DictConfig) -> None:
-    """One Hydra job: evaluates its blocks, or its share of their parts, into OUT/blocks. Runs wherever the launcher
-    puts it, and says what it did in OUT/blocks/RUN/JOB.jsonl, a line a part.
-    """
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task]
-    changed = {k: OmegaConf.select(config, k) for k in (o.partition("=")[0] for o in overrides) if "." in k}
-    changed = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in changed.items()}
-    log = JobLog(Path(plain["out"]) / "blocks" / str(plain["run_id"]), _job_number())
-    for device in _devices(plain, changed):
-        for entry in _done(plain | {"hardware": device}, changed, Path(plain["out"]) / "blocks"):
-            log.add(entry)
-    log.end()
-
-
-def _done(plain: Mapping[str, Any], changed: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
-    """The parts of a block, or why there are none: wrong for all of it, or failed and worth another try."""
-    here = {group: str(plain[group].get("name")) for group in GROUPS}
-    try:
-        block = read_block(block_config(plain, _model_keys(), changed))
-        yield from run_block(block, folder, int(plain["part"]), int(plain["parts"]))
-    except StoreError as problem:
-        yield here | {"failed": str(problem), "ends": True}
-    except ArchlabError as problem:  # wrong for every point of this block; the others go on
-        yield here | {"reason": str(problem)}
-    except (MemoryError, OSError, ArithmeticError) as problem:
-        yield here | {"failed": f"{type(problem).__name__}: {problem}".strip(": ")}
-
-
-def _devices(plain: Mapping[str, Any], changed: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The devices of a job, with the keys of theirs that the command line changed."""
-    if not plain["devices"]:
-        return [plain["hardware"]]
-    found = [named(yamlfile.read(path := _file("hardware", name)), path) for name in plain["devices"]]
-    for device in found:
-        for key, value in changed.items():
-            group, _, name = key.partition(".")
-            if group == "hardware":
-                *sections, last = name.split(".")
-                reduce(lambda data, section: data.setdefault(section, {}), sections, device)[last] = value
-    return found
-
-
-def _model_keys() -> dict[str, Any]:
-    """The model's keys as archlab's own loader reads the file that Hydra found: one inheritance, one set of checks."""
-    path = _file("model", HydraConfig.get().runtime.choices["model"])
-    return named(read(path), path)
-
-
-def _file(group: str, name: str) -> Path:
-    """The file that Hydra finds for a group's name."""
-    sources = HydraConfig.get().runtime.config_sources
-    folders = [Path(source.path) for source in sources if source.schema == "file"]
-    return next(found for folder in folders if (found := folder / group / f"{name}.yaml").is_file())
-
-
-def _job_number() -> int:
-    job = HydraConfig.get().job
-    return 0 if OmegaConf.is_missing(job, "num") else int(job.num)
 
 
 @contextmanager
-def _hydra_argv(words: list[str]) -> Any:
+def _hydra_argv(words: list[str]) -> Iterator[None]:
     """Hydra reads sys.argv, and would print and exit by itself: here its errors come to us."""
     before, full, loud = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), logging.raiseExceptions
     logging.raiseExceptions = False  # Hydra shows by logging: a reader that has gone (head) is no error
@@ -181,12 +155,14 @@ def _hydra_argv(words: list[str]) -> Any:
 
 
 @contextmanager
-def _nothing_left_on_failure(folder: Path) -> Any:
-    """Takes back the folders that a run made, when it could not start; a folder that was there stays as it was."""
+def _nothing_left_on_failure(folder: Path) -> Iterator[Callable[[], None]]:
+    """Takes back the folders that a run made, when it could not start; a folder that was there stays, and so does one
+    that holds parts.
+    """
     made = next((p for p in reversed([folder, *folder.parents]) if not p.exists()), None)
 
     def clear() -> None:
-        if made is not None:
+        if made is not None and not any((folder / "blocks").glob("*.parquet")):
             shutil.rmtree(made, ignore_errors=True)
 
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ PLAIN = (
     "study", "grid", "hold", "hold_by", "hold_workload", "hold_multiple", "limits", "per_character", "where",
     "objectives", "epsilon", "axis", "quality", "rows", "sample", "parts", "part", "measure", "out", "run_id",
 )  # fmt: skip
+OWN = ("devices", "sample", "part", "run_id", "log")
+"""Settings that archlab makes itself."""
+
 LAUNCHER = "hydra/launcher"
 
 MOST_ROWS = 2**20
@@ -67,6 +70,7 @@ class Command:
     points: int
     axis: str = ""  # which evidence of quality the study asks about
     quality: str | None = None  # a table of losses or scores
+    axes: Mapping[str, list[Any]] = field(default_factory=dict)  # of the grid
 
     def argv(self, here: bool = False) -> list[str]:
         """Flags last: Hydra wants the overrides in one piece, and a flag would take one as its value.
@@ -98,6 +102,8 @@ def prepare(words: list[str]) -> Command:
     flags, words = _flags(words)
     own_config = any(f.startswith(("--config", "-cd", "-cn", "-cp")) for f in flags)
     words_given = _settings(words)
+    for key in (k for k in OWN if k in words_given):
+        raise SpecError(f"{key} is set by archlab; leave it out")
     name, study, own = "sweep", None, {}
     if "study" in words_given:
         name, study = load_study(_text(words_given["study"]))
@@ -110,7 +116,8 @@ def prepare(words: list[str]) -> Command:
     beside = None if study is None else Path(_text(words_given["study"])).parent
     quality = _quality(_text(given.pop("quality", "quality=null")), beside)
     jobs, points = _sizes(given, axes)
-    run_id = hash_of([{k: w for k, w in given.items() if k != "out" and not k.startswith("hydra")}, files])[:12]
+    told = {k: w for k, w in given.items() if k not in ("out", "parts", "part") and not k.startswith("hydra")}
+    run_id = hash_of([told, files])[:12]
     plain = not [k for k in words_given if k not in ("study", "out", "measure") and not k.startswith("hydra")]
     out = _text(given["out"]) if "out" in given else _folder(name, run_id, plain and study is not None)
     given |= {"run_id": f"run_id={run_id}", "out": f"out={hydra_text(out)}"}
@@ -119,7 +126,7 @@ def prepare(words: list[str]) -> Command:
     flags = _as_many(flags, given)
     if study is not None:
         study = _as_asked(study, given)
-    return Command(flags, given, study, name, out, run_id, files, jobs, points, axis, quality)
+    return Command(flags, given, study, name, out, run_id, files, jobs, points, axis, quality, axes)
 
 
 def _checked(given: dict[str, str], axes: Mapping[str, Any], own_config: bool) -> dict[str, dict[str, Any]]:
@@ -373,6 +380,7 @@ def _check_settings(given: Mapping[str, str]) -> None:
             raise SpecError(f"{key}={number!r} must be a whole number of 1 or more")
     if "out" in given and not _text(given["out"]):
         raise SpecError("out= needs the folder that the run goes to")
+    _check_epsilon(_text(given.get("epsilon", "epsilon=null")))
     by = _text(given.get("hold_by", "hold_by=mlp.d_ff"))
     if f"model.{by}" in given and _text(given.get("hold", "hold=null")) != "null":
         short = by.rpartition(".")[2]
@@ -382,6 +390,15 @@ def _check_settings(given: Mapping[str, str]) -> None:
         known = _fields(group, given) if name else None
         if known is not None and name.split(".")[0] not in known:
             raise SpecError(f"unknown key {key}{nearest(name, known)} (known: {', '.join(known)})")
+
+
+def _check_epsilon(word: str) -> None:
+    try:
+        good = word == "null" or 0 < float(word) < float("inf")
+    except ValueError:
+        good = False
+    if not good:
+        raise SpecError(f"epsilon={word!r} must be a number above 0, such as 0.01, or null")
 
 
 def _fields(group: str, given: Mapping[str, str]) -> list[str] | None:

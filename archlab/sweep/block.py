@@ -165,9 +165,12 @@ def _at(data: Mapping[str, Any], key: str) -> Any:
     return found
 
 
-def run_block(block: Block, folder: Path, part: int = 0, of: int = 1) -> Iterator[dict[str, Any]]:
+def run_block(
+    block: Block, folder: Path, part: int = 0, of: int = 1, made: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Computes and stores the parts of a block that are not there yet, or every `of`-th of them from `part` on.
 
+    made  what a part's metadata says of how it came about: the command
     Yields of each part its name, its points, and whether it was there. Raises ArchlabError.
     """
     write_config(folder, block.config)
@@ -180,12 +183,9 @@ def run_block(block: Block, folder: Path, part: int = 0, of: int = 1) -> Iterato
         facts = facts_of(folder, name)
         if facts is None:
             rows, facts, more = _part(block, space, piece, wrong)
-            facts |= {
-                "seconds": round(time.perf_counter() - started, 3),
-                "archlab": __version__,
-                "code": block.config["code"],
-            }
-            write_part(folder, name, rows, facts, more)
+            seconds = round(time.perf_counter() - started, 3)
+            facts |= {"seconds": seconds, "code": block.config["code"], **(made or {})}
+            write_part(folder, name, rows, facts, more, block.grid)
             facts["fresh"] = True
         yield {"block": block.name, "part": name, "points": facts["points"], "fresh": facts.get("fresh", False)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,7 +37,7 @@ from archlab.sweep.results import (
     short_key,
     write_run,
 )  # fmt: skip
-from archlab.sweep.store import StoreError, read_marginals, read_part, set_aside
+from archlab.sweep.store import StoreError, read_config, read_marginals, read_part, set_aside
 from archlab.sweep.timing import measured_table
 
 Say = Callable[[str], None]
@@ -66,32 +65,30 @@ class Part:
     block: Block
     name: str
     rows: pd.DataFrame
+    marginals: pd.DataFrame | None
 
 
-def gather(folder: Path, command: Command, spoken_as: str, started: datetime, say: Say) -> Outcome:
-    """Blocks into tables, then run.json and the report. Raises ArchlabError."""
-    done = [*entries(folder / "blocks" / command.run_id)]
+def gather(folder: Path, logs: Path, command: Command, spoken_as: str, started: datetime, say: Say) -> Outcome:
+    """Blocks into tables, then run.json and the report; `logs` say which blocks. Raises ArchlabError."""
+    done = entries(logs)
     refused = [entry for entry in done if "reason" in entry or "failed" in entry]
-    parts = [*_parts(folder / "blocks", [entry for entry in done if "part" in entry], say)]
-    if not parts:
-        raise ArchlabError(next(entry.get("reason") or entry["failed"] for entry in refused))
-    blocks = [*{part.block.name: part.block for part in parts}.values()]
+    parts = [*_parts(folder / "blocks", [entry for entry in done if "part" in entry], spoken_as, say)]
+    blocks = _blocks(folder / "blocks", parts, refused)
     points = pd.concat([*(part.rows for part in parts), *_refused_rows(refused)], ignore_index=True)
     points = _marked(points, blocks[0])
     notes: list[str] = []
     if command.quality:
         joined = join_quality(points, command.quality)
         points, notes = joined.frame, [*joined.notes]
-    standing, workloads = _standing(parts)
-    drawn = dict(list(standing.items())[:MOST_CURVES])
+    drawn = _standing(parts)
     tables = {
         "points": points,
         "curves": frame_of([row for name, p in drawn.items() for row in curve_rows(name, p.base, p.spec)]),
         "layers": frame_of([row for name, p in drawn.items() for row in layer_rows(name, p.spec)]),
     }
-    if (effects := _marginals(folder / "blocks", parts)) is not None:
+    if (effects := _marginals(parts)) is not None:
         tables["marginals"] = effects
-    measured = measured_table(folder, command, drawn, workloads, say)
+    measured = measured_table(folder, command, drawn, lambda: _workloads(parts), say)
     if measured is not None:
         tables["measured"] = measured
     computed = sum(entry["points"] for entry in done if "part" in entry)
@@ -102,24 +99,36 @@ def gather(folder: Path, command: Command, spoken_as: str, started: datetime, sa
     return Outcome(folder, _render(folder), points, measured, computed, fresh)
 
 
-def _parts(folder: Path, done: list[dict[str, Any]], say: Say) -> Iterator[Part]:
+def _parts(folder: Path, done: list[dict[str, Any]], spoken_as: str, say: Say) -> Iterator[Part]:
     """The stored parts, with their rows of note; one that cannot be read is computed again."""
     blocks: dict[str, Block] = {}
     for entry in done:
-        name = entry["block"]
+        name, part = entry["block"], entry["part"]
         if name not in blocks:
-            blocks[name] = read_block(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
-        block = blocks[name]
-        kept = block.wanted.sample > 0 and block.wanted.rows == "all"
+            blocks[name] = read_block(read_config(folder, name))
         try:
-            rows = read_part(folder, entry["part"], kept=kept)
+            yield _read(folder, blocks[name], part)
         except StoreError as problem:
             say(f"{problem}; computing it again")
-            set_aside(folder, entry["part"])
-            for _ in run_block(block, folder):
+            set_aside(folder, part)
+            for _ in run_block(blocks[name], folder, made={"command": spoken_as}):  # the others are there
                 pass
-            rows = read_part(folder, entry["part"], kept=kept)
-        yield Part(block, entry["part"], rows)
+            yield _read(folder, blocks[name], part)
+
+
+def _read(folder: Path, block: Block, name: str) -> Part:
+    kept = block.wanted.sample > 0 and block.wanted.rows == "all"
+    return Part(block, name, read_part(folder, name, kept=kept), read_marginals(folder, name))
+
+
+def _blocks(folder: Path, parts: list[Part], refused: list[dict[str, Any]]) -> list[Block]:
+    """The blocks of a run, each once. Raises ArchlabError where all were wrong, or nothing is known of them."""
+    if not parts:
+        failed = [read_block(read_config(folder, entry["config"])) for entry in refused if "config" in entry]
+        if not failed:
+            raise ArchlabError(next(entry.get("reason") or entry["failed"] for entry in refused))
+        return failed
+    return [*{part.block.name: part.block for part in parts}.values()]
 
 
 def _marked(points: pd.DataFrame, block: Block) -> pd.DataFrame:
@@ -135,30 +144,33 @@ def _marked(points: pd.DataFrame, block: Block) -> pd.DataFrame:
             values = same[[o.name for o in objectives]].to_numpy(dtype=np.float64)
             best = front(values, [o.sense for o in objectives])
             points.loc[same.index[best], "front"] = True
-    if block.wanted.sample:
+    if block.wanted.sample and "kept" in points.columns:
         points = points[points["front"] | (points["kept"] != "front")].reset_index(drop=True)
     return points.drop(columns="kept", errors="ignore")
 
 
-def _standing(parts: list[Part]) -> tuple[dict[str, Point], dict[str, Workload]]:
+def _standing(parts: list[Part]) -> dict[str, Point]:
+    """The first points that stand, as many as are drawn."""
     standing: dict[str, Point] = {}
-    workloads: dict[str, Workload] = {}
     for part in parts:
         if len(standing) < MOST_CURVES:
             standing |= dict(standing_points(part.block, part.rows, MOST_CURVES))
-        workloads |= dict(workloads_of(part.block, part.rows))
-    return standing, workloads
+    return dict(list(standing.items())[:MOST_CURVES])
 
 
-def _marginals(folder: Path, parts: list[Part]) -> pd.DataFrame | None:
+def _workloads(parts: list[Part]) -> dict[str, Workload]:
+    """All workloads of the rows, by name."""
+    return {name: work for part in parts for name, work in workloads_of(part.block, part.rows)}
+
+
+def _marginals(parts: list[Part]) -> pd.DataFrame | None:
     """What columns are at each value of each axis, over all points of each base and place."""
     found = []
     for part in parts:
-        rows = read_marginals(folder, part.name)
-        if rows is not None:
+        if part.marginals is not None:
             block = part.block
             place = {"workload": block.workload, "hardware": block.device.name, "precision": block.precision.name}
-            found.append(rows.assign(base=block.base, **place, engine=block.engine_name))
+            found.append(part.marginals.assign(base=block.base, **place, engine=block.engine_name))
     if not found:
         return None
     rows = merged(found, ["column", "base", *PLACE])
@@ -174,9 +186,9 @@ def _refused_rows(refused: list[dict[str, str]]) -> list[pd.DataFrame]:
     if not refused:
         return []
     rows = [
-        {k: v for k, v in r.items() if k not in ("failed", "ends", "model")}
-        | {"point": r["model"], "base": r["model"], "is_base": False, "status": "failed" if "failed" in r else "refused"}
-        | {"reason": r.get("reason") or r["failed"]}
+        {k: v for k, v in r.items() if k not in ("failed", "ends", "config", "model")}
+        | {"point": r["model"], "base": r["model"], "is_base": False}
+        | {"status": "failed" if "failed" in r else "refused", "reason": r.get("reason") or r["failed"]}
         for r in refused
     ]  # fmt: skip
     return [pd.DataFrame(rows)]

@@ -1,24 +1,59 @@
-"""What the jobs of a sweep did: a file a job, a line a part, readable while they run, wherever they run."""
+"""What the jobs of a sweep are told and what they did: one folder, readable while they run, wherever they run.
+
+    FOLDER/sheet.json     what all jobs need and a command line cannot hold: the axes of the grid, the command
+    FOLDER/NUMBER.jsonl   of each job: a line a part, and a last one when it has ended
+
+The folder is named after the process that started the jobs. A job of a sweep that was killed finds it gone when
+another takes over, and stops.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from archlab.sweep.results import write_text
+from archlab.sweep.store import writing
+from archlab.sweep.writers import is_gone, writer
+
+Entry = dict[str, Any]
+
+KINDS = frozenset({"part", "reason", "failed", "end"})
+"""What a line says: a part is stored, a block cannot be, could not be computed, or the job has ended."""
+
+
+def open_logs(blocks: Path, run_id: str, sheet: Mapping[str, Any]) -> Path:
+    """A folder for the logs of this process's jobs; those of earlier ones of the same run go. Raises StoreError."""
+    folder = blocks / f"{run_id}.{writer()}"
+    with writing(blocks):
+        for earlier in blocks.glob(f"{run_id}.*"):
+            if is_gone(earlier):
+                shutil.rmtree(earlier, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "sheet.json", json.dumps(dict(sheet)))
+    return folder
+
+
+def read_sheet(folder: Path) -> dict[str, Any]:
+    """What all jobs need."""
+    found: dict[str, Any] = json.loads((folder / "sheet.json").read_text(encoding="utf-8"))
+    return found
+
 
 class JobLog:
-    """The log of one job: FOLDER/NUMBER.jsonl. Its last line says that the job ended."""
+    """The log of one job. Raises StoreError where it cannot be written."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{number:06}.jsonl"
-        self.path.write_text("", encoding="utf-8")
+        self.path = _path(folder, number)
+        with writing(folder):
+            self.path.write_text("", encoding="utf-8")
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """A line, on disk at once."""
-        with self.path.open("a", encoding="utf-8") as file:
+        """A line, there for others at once."""
+        with writing(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(entry)) + "\n")
 
     def end(self) -> None:
@@ -26,21 +61,65 @@ class JobLog:
         self.add({"end": True})
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:  # a line that a killed job did not finish
-            return
+class Reader:
+    """Reads the logs of a folder again and again, only what is new: of each file a line once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[str, int] = {}
+
+    def new(self) -> Iterator[Entry]:
+        """What the jobs said since the last time."""
+        for path in sorted(self.folder.glob("*.jsonl")):
+            start = self._read.get(path.name, 0)
+            if path.stat().st_size < start:  # the job began again
+                start = 0
+            with path.open("rb") as file:
+                file.seek(start)
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._read[path.name] = start + len(whole) + len(newline)
+            yield from _parsed(whole)
 
 
-def entries(folder: Path) -> Iterator[dict[str, Any]]:
-    """What all jobs did, in the order of the command line."""
-    for path in sorted(folder.glob("*.jsonl")):
-        yield from (entry for entry in _lines(path) if "end" not in entry)
+def entries(folder: Path) -> list[Entry]:
+    """What all jobs did, in the order of the command line: of a part that two computed, once."""
+    found: dict[Any, Entry] = {}
+    for number, entry in enumerate(Reader(folder).new()):
+        if "end" not in entry:
+            key = entry.get("part", number)
+            found[key] = entry | ({"fresh": True} if found.get(key, entry).get("fresh") else {})
+    return [*found.values()]
 
 
 def whole(folder: Path, number: int) -> bool:
-    """Whether a job ended."""
-    path = folder / f"{number:06}.jsonl"
-    return path.is_file() and any("end" in entry for entry in _lines(path))
+    """Whether a job ended, and all that it said can be read."""
+    path = _path(folder, number)
+    text = path.read_bytes() if path.is_file() else b""
+    found = [*_parsed(text)]
+    return bool(found) and "end" in found[-1] and len(found) == len(text.splitlines())
+
+
+def forget(folder: Path, number: int) -> None:
+    """Takes a job's log away, so that the job runs again."""
+    _path(folder, number).unlink(missing_ok=True)
+
+
+def failures(folder: Path, number: int) -> list[Entry]:
+    """What a job could not do."""
+    path = _path(folder, number)
+    return [entry for entry in _parsed(path.read_bytes()) if "failed" in entry] if path.is_file() else []
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06}.jsonl"
+
+
+def _parsed(text: bytes) -> Iterator[Entry]:
+    """The lines that are whole: a job that is killed may leave half of one."""
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and not KINDS.isdisjoint(entry):
+            yield entry

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 Reduced = Mapping[str, np.ndarray]
-"""points, sum, low, high: arrays over the axes that are left."""
+"""points, sum, low, high: arrays over the axes that are left; where all points count, no `points`."""
 
 FOLDS: Mapping[str, Callable[..., Any]] = {"points": np.sum, "sum": np.sum, "low": np.min, "high": np.max}
 
@@ -24,35 +24,34 @@ def marginals(
     keys, places   of each axis its name, and the position of each of its entries in the whole grid
     """
     shape = tuple(len(p) for p in places)
-    known = np.isfinite(values)
-    mask = mask if known.all() else mask & known
-    if mask.all():  # each number counts as often as the axes on which it does not depend have positions
-        times = prod(shape) / values.size
-        whole = {"points": np.full(values.shape, times), "sum": values * times, "low": values, "high": values}
+    if not shape:
+        return pd.DataFrame()
+    mask = mask & np.isfinite(values)
+    if mask.all():
+        whole: Reduced = {"sum": values, "low": values, "high": values}
     else:
         values, mask = np.broadcast_arrays(values, mask)
-        times = prod(shape) / values.size
-        whole = {"points": mask * times, "sum": np.where(mask, values, 0.0) * times}
-        whole |= {"low": np.where(mask, values, np.inf), "high": np.where(mask, values, -np.inf)}
-    rows = [
-        pd.DataFrame({"key": keys[axis], "position": np.asarray(places[axis]), **_whole(found, shape[axis])})
-        for axis, found in _each(whole, list(range(len(shape))))
-    ]
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+        whole = {"points": mask, "sum": np.where(mask, values, 0.0)}
+        whole = {**whole, "low": np.where(mask, values, np.inf), "high": np.where(mask, values, -np.inf)}
+    times = prod(shape) / values.size  # points that each number stands for
+    found = [_whole(numbers, times, shape, axis) for axis, numbers in _each(whole, list(range(len(shape))))]
+    names = {"key": np.repeat(np.asarray(keys, dtype=object), shape), "position": np.concatenate(places)}
+    return pd.DataFrame({**names, **{k: np.concatenate([own[k] for own in found]) for k in FOLDS}})
 
 
-def _whole(found: Reduced, n: int) -> dict[str, np.ndarray]:
-    """Numbers of an axis of n positions; of one on which nothing depends, each position's share."""
-    if len(found["sum"]) == n:
-        return dict(found)
-    return {k: np.repeat(v / n if k in ("points", "sum") else v, n) for k, v in found.items()}
+def _whole(found: Reduced, times: float, shape: Sequence[int], axis: int) -> dict[str, np.ndarray]:
+    """Numbers of an axis's positions; of one on which nothing depends, each position's share."""
+    n = shape[axis]
+    counted = {"points": np.full(n, prod(shape) / n)} if "points" not in found else {}
+    share = times * len(found["sum"]) / n
+    scaled = {k: v * share if k in ("points", "sum") else v for k, v in found.items()}
+    return counted | {k: v if len(v) == n else np.repeat(v, n) for k, v in scaled.items()}
 
 
 def _each(whole: Reduced, axes: list[int]) -> Iterator[tuple[int, Reduced]]:
     """(axis, its numbers): half of the axes are folded away, then the other half, so that few passes are over all."""
     if len(axes) <= 1:
-        if axes:
-            yield axes[0], whole
+        yield axes[0], whole
         return
     middle = len(axes) // 2
     left = {name: FOLDS[name](a, axis=tuple(range(middle, len(axes)))) for name, a in whole.items()}

@@ -54,24 +54,32 @@ class Chosen:
 
 def notable(points: Points, wanted: Wanted) -> Chosen:
     """The rows of a part. Raises SpecError for a condition or an objective on a column that there is not."""
-    ok = np.broadcast_to(points.ok, points.shape).ravel()
     within = _within(points, wanted.where)
     n = len(points)
+    n_ok = int(points.ok.sum()) * (n // points.ok.size)
     if wanted.sample == 0:
-        return Chosen(np.arange(n), np.full(n, "all"), within, int(ok.sum()))
-    why = np.full(n, "", dtype="<U12")
-    why[_spread(n, wanted.sample)] = "sample"
-    at = _front(points, np.flatnonzero(ok & within), wanted)
-    why[at] = np.where(why[at] == "", "front", "front sample")
-    places = np.arange(n) if wanted.rows == "all" else np.flatnonzero(why != "")
-    return Chosen(places, why[places], within[places], int(ok.sum()))
+        return Chosen(np.arange(n), np.full(n, "all"), _at(within, points.shape, np.arange(n)), n_ok)
+    sample, best = _spread(n, wanted.sample), _front(points, within & points.ok, wanted)
+    places = np.arange(n) if wanted.rows == "all" else np.union1d(sample, best)
+    why = np.full(len(places), "", dtype="<U12")
+    why[np.searchsorted(places, sample)] = "sample"
+    why[np.searchsorted(places, best)] = np.where(np.isin(best, sample), "front sample", "front")
+    return Chosen(places, why, _at(within, points.shape, places), n_ok)
 
 
 def _within(points: Points, conditions: Sequence[str]) -> np.ndarray:
+    """Which points keep the conditions: an array that broadcasts over the axes."""
     if not conditions:
-        return np.ones(len(points), dtype=bool)
-    found = parse_where(list(conditions), known_columns(points)).mask(lambda name: column(points, name))
-    return np.broadcast_to(found, points.shape).ravel()
+        return np.ones((1,) * len(points.shape), dtype=bool)
+    return parse_where(list(conditions), known_columns(points)).mask(lambda name: column(points, name))
+
+
+def _at(mask: np.ndarray, shape: tuple[int, ...], places: np.ndarray) -> np.ndarray:
+    """A mask that broadcasts to a shape, at flat places of it."""
+    if mask.all():
+        return np.ones(len(places), dtype=bool)
+    whole = np.broadcast_to(mask, shape)
+    return whole[np.unravel_index(places, shape)] if shape else whole.reshape(1)[places]
 
 
 def known_columns(points: Points) -> list[str]:
@@ -98,18 +106,25 @@ def column(points: Points, name: str) -> np.ndarray:
     raise KeyError(name)
 
 
-def _front(points: Points, candidates: np.ndarray, wanted: Wanted) -> np.ndarray:
+def _front(points: Points, good: np.ndarray, wanted: Wanted) -> np.ndarray:
+    """Flat places of the points of the mask that no other beats."""
     objectives = [o for o in map(parse_objective, wanted.objectives) if o.name in points.columns]
-    if not objectives or not len(candidates):
-        return candidates[:0]
-    every = len(candidates) == len(points)
-    flat = [points[o.name].reshape(-1) for o in objectives]
-    values = np.stack(flat if every else [column[candidates] for column in flat], axis=1)
-    senses = [o.sense for o in objectives]
+    every = bool(good.all())
+    candidates = None if every else np.flatnonzero(np.broadcast_to(good, points.shape))
+    n = len(points) if candidates is None else len(candidates)
+    if not objectives or not n:
+        return np.empty(0, dtype=np.int64)
+    columns = np.empty((len(objectives), n))
+    for row, objective in zip(columns, objectives, strict=True):
+        if candidates is None:
+            np.copyto(row.reshape(points.shape), points[objective.name])
+        else:
+            row[:] = points[objective.name].reshape(-1)[candidates]
+    values, senses = columns.T, [o.sense for o in objectives]
     best = front(values, senses) if wanted.epsilon is None else _thinned(values, wanted.epsilon, objectives)
     if len(best) > MOST_FRONT:
         best = best[_thinned(values[best], 0.01, objectives)]
-    return candidates[best]
+    return best if candidates is None else candidates[best]
 
 
 def _thinned(values: np.ndarray, epsilon: float, objectives: Sequence[Objective]) -> np.ndarray:

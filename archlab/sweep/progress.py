@@ -6,12 +6,31 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from archlab.sweep.joblog import entries
+from archlab.sweep.joblog import Reader
 
 EVERY = 0.25
 """Seconds between two looks at the jobs' logs."""
+
+
+@dataclass
+class Tally:
+    """What the jobs that log to a folder have done so far."""
+
+    reader: Reader
+    parts: set[str] = field(default_factory=set)
+    points: int = 0
+    failed: int = 0
+
+    def look(self) -> None:
+        """Reads what is new: a part that is said twice counts once."""
+        for entry in self.reader.new():
+            self.failed += "failed" in entry
+            if "part" in entry and entry["part"] not in self.parts:
+                self.parts.add(entry["part"])
+                self.points += entry["points"]
 
 
 @contextmanager
@@ -24,16 +43,19 @@ def progress(logs: Path, points: int) -> Iterator[None]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    tally, ended = Tally(Reader(logs)), threading.Event()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("computing", total=points, told="")
-        ended = threading.Event()
+
+        def show() -> None:
+            tally.look()
+            told = f"{tally.points:,} of {points:,} points, {bar.tasks[0].speed or 0:,.0f} a second"
+            failed = f", {tally.failed} blocks failed" if tally.failed else ""
+            bar.update(task, completed=tally.points, told=told + failed)
 
         def watch() -> None:
             while not ended.wait(EVERY):
-                done, failed = _so_far(logs)
-                speed = bar.tasks[0].speed or 0
-                told = f"{done:,} of {points:,} points, {speed:,.0f} a second"
-                bar.update(task, completed=done, told=told + (f", {failed} blocks failed" if failed else ""))
+                show()
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -42,9 +64,4 @@ def progress(logs: Path, points: int) -> Iterator[None]:
         finally:
             ended.set()
             watcher.join()
-
-
-def _so_far(logs: Path) -> tuple[int, int]:
-    """(points done, blocks that failed)."""
-    found = [*entries(logs)]
-    return sum(e.get("points", 0) for e in found), sum("failed" in e for e in found)
+            show()

@@ -24,6 +24,7 @@ from archlab.hardware import Hardware
 from archlab.precision import Precision
 from archlab.schema import expand_pattern, field_of
 from archlab.spec import ModelSpec, Workload
+from archlab.sweep.writers import writer
 from archlab.units import show_tokens
 
 SCHEMA = 1
@@ -158,10 +159,14 @@ def write_run(out: Path, run: Mapping[str, Any], tables: Mapping[str, pd.DataFra
 
 def write_table(path: Path, frame: pd.DataFrame, facts: Any = None) -> None:
     """A parquet file with its provenance in the metadata, by way of a temporary name."""
-    table = pa.Table.from_pandas(tidy(frame), preserve_index=False)
+    write_arrow(path, pa.Table.from_pandas(tidy(frame), preserve_index=False), facts)
+
+
+def write_arrow(path: Path, table: pa.Table, facts: Any = None) -> None:
+    """A parquet file with its provenance in the metadata and checksums in its pages, by way of a temporary name."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"archlab": json.dumps(facts).encode()})
     with _replacing(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -178,7 +183,7 @@ class _replacing:
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.{writer()}.")
         os.close(handle)
         self.temporary = Path(name)
         return self.temporary

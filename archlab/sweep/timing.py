@@ -32,15 +32,20 @@ Workloads = Mapping[str, Workload | Serving]
 
 
 def measured_table(
-    folder: Path, command: Command, points: Mapping[str, Point], workloads: Workloads, say: Say = lambda _: None
+    folder: Path, command: Command, points: Mapping[str, Point], own: Callable[[], Workloads], say: Say = lambda _: None
 ) -> pd.DataFrame | None:
-    """Times the run's own points on a GPU, the study's stand-in on a CPU; None where nothing is to be timed."""
+    """Times the run's own points on a GPU, the study's stand-in on a CPU; None where nothing is to be timed.
+
+    own   makes the workloads of the points, which takes a while where they are many
+    """
     if command.study is None or command.measure == "never":
         return None
     import torch
 
     place, seconds = "GPU", GPU_SECONDS
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        workloads = own()
+    else:
         study = cpu_study(command.study)
         if study is None:
             return None

@@ -108,6 +108,8 @@ ON_THE_COMMAND_LINE = [
     (["sweep", "attention_heads", "where=memory_byts < 3"], "unknown column 'memory_byts'; did you mean 'memory_bytes'?"),
     (["sweep", "attention_heads", "where=memory_bytes <"], "is not a condition"),
     (["sweep", "attention_heads", "objectives=least params"], "must begin with min or max"),
+    (["sweep", "attention_heads", "epsilon=-1"], "epsilon='-1' must be a number above 0"),
+    (["sweep", "attention_heads", "sample=3"], "sample is set by archlab"),
     (["sweep", "attention_heads", "quality=losses.csv"], "quality='losses.csv' is no file"),
     (["sweep", "attention_heads", "model.mlp.d_ff=100"], "d_ff cannot be given too"),
     (["sweep", "model=gemma-2b", "model.mlp.d_ff=interval(1,2)"], "has no list of values"),

@@ -115,17 +115,18 @@ def _grown(inner: st.SearchStrategy[Formula]) -> st.SearchStrategy[Formula]:
 
 
 whole = st.recursive(leaves, _grown, max_leaves=12)
+few = st.recursive(leaves, _grown, max_leaves=3)
 
 
 def _real(inner: st.SearchStrategy[Formula]) -> st.SearchStrategy[Formula]:
     two = st.tuples(st.sampled_from(REAL), inner, inner)
-    chosen = st.tuples(whole, inner, inner).map(
+    chosen = st.tuples(few, inner, inner).map(
         lambda t: made("rif", lambda c, a, b: where(c > 1, a, b), lambda c, a, b: a + b + c)(*t)
     )
     return two.map(lambda t: t[0](*t[1:])) | chosen
 
 
-above = whole.map(lambda f: made("above", lambda a: maximum(a, 1), lambda a: a + 1)(f))
+above = few.map(lambda f: made("above", lambda a: maximum(a, 1), lambda a: a + 1)(f))
 real = st.recursive(above, _real, max_leaves=8)
 
 

@@ -17,7 +17,7 @@ numbers = st.integers(-3, 30) | st.integers(0, 4) | st.sampled_from([49, 98, 100
 
 
 @st.composite
-def spaces(draw):
+def spaces(draw, numbers=numbers):
     """Axes of one to three dimensions (a mesh, or linked columns), and what each name is along its axis."""
     n_axes = draw(st.integers(1, 3))
     axes = {key: draw(st.integers(0, n_axes - 1)) for key in NAMES}
@@ -49,22 +49,14 @@ def test_whole_numbers_are_exact(space, formulas, parts):
 
 
 @settings(max_examples=120, deadline=None)
-@given(spaces(), st.lists(real, min_size=1, max_size=3), st.booleans())
+@given(spaces(st.integers(0, 30)), st.lists(real, min_size=1, max_size=3), st.booleans())
 def test_other_numbers_are_within_rounding(space, formulas, parts):
     axes, values, shape = space
-    sizes = {key: float(np.abs(v).max()) for key, v in values.items()}
-    assume(all(f.size(sizes) < 1e60 for f in formulas))
-    assume(_exact_below(formulas, sizes))
     with small_parts() if parts else np.errstate():
         found = computed(formulas, axes, values, len(shape))
     for formula, array in zip(formulas, found, strict=True):
         expected = np.array([formula.of(v) for v in points(axes, values, shape)], dtype=float).reshape(shape)
         np.testing.assert_allclose(np.broadcast_to(array, shape), expected, rtol=1e-12, atol=0, err_msg=repr(formula))
-
-
-def _exact_below(formulas, sizes):
-    """Whole formulas inside them stay exact: else a comparison may differ."""
-    return all(f.size(sizes) < 2**100 for f in formulas) and max(sizes.values()) <= 30
 
 
 @settings(max_examples=60, deadline=None)

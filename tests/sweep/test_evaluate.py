@@ -12,11 +12,13 @@ from archlab.analyzers.memory import setting
 from archlab.config import load_serving
 from archlab.errors import ArchlabError, SpecError
 from archlab.hardware import load_hardware
+from archlab.sweep import survey as module
 from archlab.sweep.evaluate import positions, survey
 from archlab.sweep.measures import Asked
 
 BASE = archlab.load("gemma-2-9b")
 WORK = archlab.Workload(new=8192, logits="last")
+AT = setting("h200-sxm", "bf16", "ideal")
 H200 = {"hardware": "h200-sxm", "precision": "bf16", "engine": "ideal"}
 
 
@@ -155,6 +157,18 @@ def test_parts_are_pieces_of_the_whole():
             for name in points.columns:
                 assert (points[name] == whole[name][part]).all(), name
         assert (seen == 1).all()
+
+
+def test_programs_keep_no_more_memory_than_they_may(monkeypatch):
+    monkeypatch.setattr(module, "MOST_KEPT", 0)
+    grid = {"pattern": [["global"], ["local"], ["local", "global"]], "mlp.d_ff": np.arange(1, 70_001)}
+    space = survey(BASE, WORK, Asked(AT), grid)
+    space.reuse = True
+    for part in space.parts(70_000):
+        points = space.points(part)
+        assert (points["params_mlp"] == 3 * 3584 * 42 * np.arange(1, 70_001)).all()
+        kept = [written.program.kept_bytes for written in space.written.values()]
+        assert kept[-1] > 0 and not any(kept[:-1])
 
 
 def test_a_frame_of_some_places_is_rows_of_the_whole():

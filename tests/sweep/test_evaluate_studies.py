@@ -29,9 +29,12 @@ FULL = 1000
 
 
 def spread(key, values, generator, n):
-    """n values of an axis: of numbers those between its ends too, whatever the rules make of them."""
+    """n values of an axis: of numbers those between its ends too, whatever the rules make of them; of few rows two of
+    what is no number, each of which is a structure.
+    """
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        return [values[i] for i in generator.integers(0, len(values), n)]
+        some = generator.permutation(len(values))[: 2 if n <= DEFAULT else len(values)]
+        return [values[i] for i in generator.choice(some, n)]
     within = generator.integers(max(1, int(min(values))), int(max(values)) + 1, n).tolist()
     return [
         v if pick else w

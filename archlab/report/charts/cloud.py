@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
-from archlab.report import columns, metrics, words
+from archlab.report import columns, words
 from archlab.report.charts import choices
 from archlab.report.charts.frame import drawing, hover, log_axis, safe
 from archlab.report.load import Record
 from archlab.report.objectives import Aim, best
 from archlab.report.palette import CHROME, SYMBOLS, Look, Pair
-from archlab.report.parts import Cell, Column, Row, Swatch, Table
+from archlab.report.parts import Swatch, Switch
 from archlab.report.points import Cast, Point
+from archlab.report.thin import evenly
 
 WIDE = 8.0
 """From this ratio of the largest to the least on, an axis is logarithmic."""
-MARKS = 4000
+MOST = 48
+"""Places of which each has a picture: nobody looks through more."""
+MARKS = 2000
 """Marks of all states of a card: so many pictures of so many points are a page that is still small."""
 
 PairOf = tuple[Aim, Aim]
@@ -41,17 +44,41 @@ class Mark:
 
 
 def states(cast: Cast, pairs: Sequence[PairOf]) -> dict[str, Any]:
-    """State of the switches -> its picture: for each pair at each place, as many as a small page can hold."""
+    """State of the switches -> its picture: for each pair at each place, as many pairs as a small page can hold."""
     made: dict[str, Any] = {}
     room = MARKS
     for pair in pairs:
-        drawn = choices.variants(cast.run, True, lambda at, pair=pair: marks(cast, pair, at) or None)
-        for key, found in drawn.items():
-            room -= len(found)
-            if made and room < 0:
-                return made
-            made["/".join(x for x in (_key(pair) if len(pairs) > 1 else "", key) if x)] = picture(cast, pair, found)
+        found = _at_places(cast, pair)
+        if len(found) > MOST:
+            break
+        room -= sum(map(len, found.values()))
+        if made and room < 0:
+            break
+        for key, mine in found.items():
+            made["/".join(x for x in (_key(pair) if len(pairs) > 1 else "", key) if x)] = picture(cast, pair, mine)
     return made
+
+
+def _at_places(cast: Cast, pair: PairOf) -> dict[str, list[Mark]]:
+    """State of the place -> its marks: those on the front, and of many others an even sample."""
+    found = choices.variants(cast.run, True, lambda at: marks(cast, pair, at) or None)
+    most = MARKS // max(len(found), 1)
+    return {
+        key: [m for m in mine if m.on_front] + evenly([m for m in mine if not m.on_front], most)
+        for key, mine in found.items()
+    }
+
+
+def places(states: Iterable[str], pairs: Sequence[PairOf]) -> set[str]:
+    """The states of the place alone, where those of a card begin with a pair."""
+    return {"/".join(state.split("/")[1:]) if len(pairs) > 1 else state for state in states}
+
+
+def switch(states: Iterable[str], pairs: Sequence[PairOf]) -> tuple[Switch, ...]:
+    """Which two numbers are shown, where more than one pair is drawn."""
+    drawn = {state.split("/")[0] for state in states}
+    options = tuple(option(pair) for pair in pairs if _key(pair) in drawn)
+    return (Switch("Show", options, options[0][0]),) if len(pairs) > 1 else ()
 
 
 def marks(cast: Cast, pair: PairOf, at: choices.At) -> list[Mark]:
@@ -67,7 +94,7 @@ def marks(cast: Cast, pair: PairOf, at: choices.At) -> list[Mark]:
 
 def option(pair: PairOf) -> tuple[str, str]:
     """The key and the label of a pair in a switch."""
-    return _key(pair), f"{words.sentence(pair[1].of.name)} against {pair[0].of.noun}"
+    return _key(pair), f"{pair[1].of.head} against {pair[0].of.noun}"
 
 
 def _key(pair: PairOf) -> str:
@@ -84,15 +111,17 @@ def picture(cast: Cast, pair: PairOf, found: Sequence[Mark]) -> dict[str, Any]:
     out = [m for m in found if m.row["status"] == "excluded"]
     rest = [m for m in found if not m.on_front and m.row["status"] == "ok"]
     layout = {
-        "xaxis": _axis(pair[0], scales[0], [m.x for m in found]), "yaxis": _axis(pair[1], scales[1], [m.y for m in found]),
+        "xaxis": _axis(pair[0], scales[0], [m.x for m in found]),
+        "yaxis": _axis(pair[1], scales[1], [m.y for m in found]),
         "margin": {"l": 72, "r": 24, "t": 14, "b": 52},
-    }  # fmt: skip
+    }
     traces = [
         *_dots(cast, pair, scales, out, CHROME["ink3"], opacity=0.45, symbol="x-thin-open", size=7),
         *_dots(cast, pair, scales, rest, CHROME["ink3"], opacity=0.4, size=7),
-        *_joined(pair, scales, on), *_dots(cast, pair, scales, on, CHROME["accent"], opacity=1.0, size=10),
+        *_steps(pair, scales, joined(pair, found)),
+        *_dots(cast, pair, scales, on, CHROME["accent"], opacity=1.0, size=10),
         *_rings(scales, [m for m in found if m.point.released]),
-    ]  # fmt: skip
+    ]
     return drawing(traces, layout, height=430)
 
 
@@ -123,16 +152,23 @@ def _dots(
     )]  # fmt: skip
 
 
-def _joined(pair: PairOf, scales: Sequence[words.Scale], on: Sequence[Mark]) -> list[Any]:
-    """Steps through the points that no other beats in these two: where a pair says which way is better."""
+def joined(pair: PairOf, found: Sequence[Mark]) -> list[Mark]:
+    """Of the front, the points that no other beats in these two, where a pair says which way is better."""
     first, second = pair[0].sense, pair[1].sense
-    if first is None or second is None or len(on) < 2:
+    on = [m for m in found if m.on_front]
+    if first is None or second is None:
         return []
-    kept = [on[i] for i in best([m.x for m in on], [m.y for m in on], (first, second))]
+    return [on[i] for i in best([m.x for m in on], [m.y for m in on], (first, second))]
+
+
+def _steps(pair: PairOf, scales: Sequence[words.Scale], kept: Sequence[Mark]) -> list[Any]:
+    """Between two points of a front there is none: the worse of both is what can be had."""
+    if len(kept) < 2:
+        return []
     return [go.Scatter(
         x=[scales[0].of(m.x) for m in kept], y=[scales[1].of(m.y) for m in kept], mode="lines", hoverinfo="skip",
         meta=[m.point.index for m in kept],
-        line={"color": CHROME["accent"][0], "width": 1.8, "shape": "hv" if first == "min" else "vh"},
+        line={"color": CHROME["accent"][0], "width": 1.8, "shape": "hv" if pair[0].sense == "min" else "vh"},
     )]  # fmt: skip
 
 
@@ -145,11 +181,13 @@ def _rings(scales: Sequence[words.Scale], found: Sequence[Mark]) -> list[Any]:
 
 
 def _hover(pair: PairOf, mark: Mark) -> str:
-    said = [f"{safe(aim.of.name)}: {aim.of.say(v)}, {aim.of.tag}" for aim, v in zip(pair, (mark.x, mark.y), strict=True)]
-    what = ["on the front"] * mark.on_front + [safe(mark.row.get("reason") or "excluded")] * (
-        mark.row["status"] == "excluded"
-    )
-    return hover(mark.point.short, *said, *what)
+    numbers = zip(pair, (mark.x, mark.y), strict=True)
+    said = [f"{safe(aim.of.name)}: {aim.of.say(value)}, {aim.of.tag}" for aim, value in numbers]
+    if mark.on_front:
+        said.append("on the front")
+    if mark.row["status"] == "excluded":
+        said.append(safe(mark.row.get("reason") or "excluded"))
+    return hover(mark.point.short, *said)
 
 
 def symbol_of(cast: Cast, point: Point) -> str:
@@ -160,55 +198,19 @@ def symbol_of(cast: Cast, point: Point) -> str:
 def legend(cast: Cast, drawn: Iterable[Mark]) -> tuple[Swatch, ...]:
     """What filled, faint, crossed and ringed marks are, and which shape is whose."""
     found, bases = list(drawn), cast.run.distinct("base")
-    accent, grey, ink = CHROME["accent"], CHROME["ink3"], CHROME["ink"]
-    made = [Swatch("on the front", "accent", Look(accent, accent, "solid", "circle"))] * any(m.on_front for m in found)
-    faint = "beaten by another" if made else "a point"
-    made += [Swatch(faint, "ink3", Look(grey, grey, "none", "circle"))] * any(not m.on_front for m in found)
-    made += [Swatch("excluded by a condition", "ink3", Look(grey, grey, "none", "x"))] * any(
-        m.row["status"] == "excluded" for m in found
-    )
-    made += [Swatch("ringed: released", "ink", Look(ink, ink, "none", "circle-open"))] * any(
-        m.point.released for m in found
-    )
-    shapes = [Swatch(b, "ink3", Look(grey, grey, "none", SYMBOLS[i % len(SYMBOLS)])) for i, b in enumerate(bases)]
-    return (*made, *(shapes if len(bases) > 1 else []))
-
-
-# ---------------------------------------------------------------- tables
-
-
-def table(cast: Cast, id_: str, label: str, aims: Sequence[Aim], rows: Sequence[tuple[Point, Record]]) -> Table:
-    """A row a point at a place: the place where there are several, the axes, the numbers."""
-    where = [d for d in choices.options(cast.run, True) if len({r[d] for _, r in rows}) > 1]
-    heads = [Column(d, _HEADS[d], number=False) for d in where]
-    heads += [Column(a.key, a.label, number=all(isinstance(p.values[a.key], int | float) for p, _ in rows))
-              for a in cast.run.axes]  # fmt: skip
-    made = [[*_place(cast, where, r), *_axes(cast, p)] for p, r in rows]
-    for aim in aims:
-        known = [r.get(aim.column) for _, r in rows]
-        scale = aim.of.scale(known)
-        heads.append(Column(aim.column, words.sentence(aim.of.name), scale.unit, aim.of.tag))
-        for cells, value in zip(made, known, strict=True):
-            cells.append(Cell(scale.show(value), value))
-    return Table(id_, label, "Point", tuple(heads), tuple(
-        Row(p.tag, tuple(cells), p, p.note) for (p, _), cells in zip(rows, made, strict=True)
-    ))  # fmt: skip
-
-
-_HEADS = {"workload": "Workload", "hardware": "Device", "precision": "Precision", "engine": "Engine"}
-
-
-def _place(cast: Cast, where: Sequence[str], row: Record) -> list[Cell]:
-    said: Mapping[str, Any] = {
-        "workload": lambda w: metrics.work_words(cast.run, w),
-        "hardware": lambda h: metrics.device_title(cast.run, h),
+    on = any(m.on_front for m in found)
+    there = {
+        "on the front of the objectives": (on, "accent", "solid", "circle"),
+        "beaten by another" if on else "a point": (any(not m.on_front for m in found), "ink3", "none", "circle"),
+        "excluded by a condition": (any(m.row["status"] == "excluded" for m in found), "ink3", "none", "x"),
+        "ringed: released": (any(m.point.released for m in found), "ink", "none", "circle-open"),
     }
-    return [Cell(said.get(d, str)(row[d]), row[d]) for d in where]
-
-
-def _axes(cast: Cast, point: Point) -> list[Cell]:
-    several = [(a, point.values[a.key]) for a in cast.run.axes]
-    return [Cell(words.axis_value(v), v) for _, v in several]
+    if len(bases) > 1:
+        there |= {b: (True, "ink3", "none", SYMBOLS[i % len(SYMBOLS)]) for i, b in enumerate(bases)}
+    return tuple(
+        Swatch(text, colour, Look(CHROME[colour], CHROME[colour], dash, symbol))
+        for text, (drawn_at_all, colour, dash, symbol) in there.items() if drawn_at_all
+    )  # fmt: skip
 
 
 def tags(pairs: Iterable[PairOf]) -> tuple[str, ...]:

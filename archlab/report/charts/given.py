@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 
 from archlab.report import words
-from archlab.report.charts import choices, cloud
+from archlab.report.charts import choices, cloud, cloud_table
 from archlab.report.columns import quantity
 from archlab.report.objectives import Aim, aims, qualities
-from archlab.report.parts import Card, Figure, Switch
+from archlab.report.parts import Card, Figure
 from archlab.report.points import Cast
 
 COSTS = ("decode_bound_s", "kv_cache_bytes", "params", "memory_bytes", "flops_decode")
-PAIRS = 6
+PAIRS, ROWS = 4, 60
+"""Pairs of a cost and a number, and rows of the table."""
 
 
 def card(cast: Cast) -> Card | None:
@@ -23,20 +24,20 @@ def card(cast: Cast) -> Card | None:
     states = cloud.states(cast, pairs) if pairs else {}
     if not states:
         return None
-    options = tuple(cloud.option(p) for p in pairs)
     ats = choices.variants(cast.run, True, lambda at: at).values()
     drawn = [m for at in ats for m in cloud.marks(cast, pairs[0], at)]
     rows = [(p, r) for p in cast.all for r in cast.run.rows[p.name][:1]]
-    about = f"{words.listing([a.of.name for a in given])} against cost, a mark a point; the numbers are in the table below."
-    there = {s.split("/", 1)[1] if len(pairs) > 1 and "/" in s else s for s in states}
+    costs = [*_costs(cast), *given]
+    names = words.listing([aim.of.name for aim in given])
+    about = f"{names} against cost, a mark a point; the numbers are in the table below."
     return Card(
         "Cost against the given numbers", cloud.tags(pairs),
-        f"{words.listing([a.of.name for a in given])} came from a table that was given with the run: archlab joined the "
-        "numbers to the points and measured none of them.",
+        f"{names} came from a table that was given with the run: archlab joined the numbers to the points and measured "
+        "none of them.",
         figures=(Figure("given", "", about, states),),
-        switches=(*[Switch("Show", options, options[0][0])] * (len(options) > 1), *choices.switches(cast.run, True, there)),
+        switches=(*cloud.switch(states, pairs), *choices.switches(cast.run, True, cloud.places(states, pairs))),
         legend=cloud.legend(cast, drawn),
-        numbers=cloud.table(cast, "given-numbers", "Cost and given numbers", [*_costs(cast), *given], rows),
+        numbers=cloud_table.table(cast, "given-numbers", "Cost and given numbers", costs, rows[:ROWS]),
         notes=tuple(str(note) for note in cast.run.meta["notes"]),
     )  # fmt: skip
 

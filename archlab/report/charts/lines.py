@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from archlab import units
+from archlab.report import words
 from archlab.report.charts.frame import end_label, hover
 from archlab.report.load import Record
 from archlab.report.parts import CALCULATED, Cell, Column, Row, Table
@@ -82,7 +83,14 @@ def _cell(row: Record | None, column: str, scale: Scale) -> Cell:
 def notes(cast: Cast) -> list[str]:
     """What the fainter lines and the dagger mean, where there are any."""
     beyond = any(r.get("beyond_trained") for p in drawn(cast) for r in cast.run.curve_rows[p.name])
-    return ["The fainter part of a line, † in tables, is beyond the context that the model was trained for."] * beyond
+    lacking = [f"{words.sentence(words.some(len(drawn(cast)), 'point'))} of the page {_have(cast)} a curve."]
+    lacking *= cast.run.is_thinned and len(drawn(cast)) < len(cast.ok)
+    faint = "The fainter part of a line, † in tables, is beyond the context that the model was trained for."
+    return [*lacking, *[faint] * beyond]
+
+
+def _have(cast: Cast) -> str:
+    return "has" if len(drawn(cast)) == 1 else "have"
 
 
 def trained_rule(cast: Cast) -> list[int]:

@@ -1,4 +1,4 @@
-"""Which axis moves a number most: its mean along each axis, over all others, in a band from the least to the largest."""
+"""Which axis moves a number most: its mean along each axis, over all others, in a band from least to largest."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def card(cast: Cast) -> Card | None:
 
 
 def _caption(cast: Cast, found: Effects) -> str:
-    n = sum(max(_counts(found, place)) for place in found.places)
+    counts = sorted({max(_counts(found, place)) for place in found.places})
     several = f" in each of {len(found.places)} places" if len(found.places) > 1 else ""
-    each = n // len(found.places)
-    return f"Over {each:,} points{several}. The axis that moves the number most comes first; upright axes are the same."
+    each = " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
+    return f"Over {each} points{several}. The axis that moves the number most comes first; upright axes are the same."
 
 
 def _counts(found: Effects, place: Place) -> list[int]:
@@ -87,7 +87,7 @@ def _switches(cast: Cast, shown: Sequence[Quantity], places: Sequence[Place]) ->
     for i in _dimensions(places):
         options = dict.fromkeys(str(place[i]) for place in places)
         said = tuple((key, _say(cast, PLACE[i], key)) for key in options)
-        made.append(Switch(_BEFORE[PLACE[i]], said, str(places[0][i])))
+        made.append(Switch(_BEFORE[PLACE[i]], said, str(places[0][i]), menu=PLACE[i] == "base"))
     return tuple(made)
 
 
@@ -133,7 +133,8 @@ def _upright(scale: words.Scale, low: float, high: float) -> dict[str, Any]:
     if low > 0 and high / low > WIDE:
         unit = f"{scale.unit} (log scale)".strip()
         return log_axis(low / scale.divisor / 1.15, high / scale.divisor * 1.15, unit)
-    return {"range": [min(0, low / scale.divisor), high / scale.divisor * 1.05], "nticks": 5, "title": {"text": scale.unit}}
+    ends = [min(0, low / scale.divisor), high / scale.divisor * 1.05]
+    return {"range": ends, "nticks": 5, "title": {"text": scale.unit}}
 
 
 def _drawing(of: Quantity, scale: words.Scale, effect: Effect, upright: dict[str, Any]) -> dict[str, Any]:
@@ -170,12 +171,16 @@ def _across(effect: Effect) -> tuple[list[Any], dict[str, Any]]:
         return list(range(len(values))), axis | {"ticktext": [safe(_tick(values[i])) for i in ticks]}
     ends = (min(values), max(values))
     if ends[0] > 0 and ends[1] / ends[0] > 20:
-        ticks = [2.0**n for n in range(math.ceil(math.log2(ends[0])), math.floor(math.log2(ends[1])) + 1)]
-        ticks = ticks[:: max(1, math.ceil(len(ticks) / 6))]
-        logs = {"type": "log", "range": [math.log10(e) for e in ends], "tickvals": ticks}
-        texts = [words.about(int(t)) if ticks[0] >= 1024 else words.axis_value(t) for t in ticks]
-        return list(values), {**logs, "ticktext": texts, "title": title}
+        return list(values), {**_doublings(*ends), "title": title}
     return list(values), {"range": list(ends), "nticks": 5, "title": title}
+
+
+def _doublings(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis with ticks at a few powers of two."""
+    powers = [2.0**n for n in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    shown = powers[:: max(1, math.ceil(len(powers) / 6))]
+    texts = [words.about(int(t)) if shown[0] >= 1024 else words.axis_value(t) for t in shown]
+    return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickvals": shown, "ticktext": texts}
 
 
 def _tick(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -28,34 +29,44 @@ NOTE = (
 )
 
 Known = Sequence[tuple[Point, Record]]
+Entry = tuple[Point, Record, float | None, str]
+"""A point, its row, its height, and the same in words."""
 
 
 def card(cast: Cast) -> Card | None:
     """The card, or None where the run has no costs per character, or one vocabulary alone."""
     costs = _costs(cast)
-    made = {c: choices.variants(cast.run, True, lambda at, c=c: _known(cast, c, at) or None) for c in costs}
-    made = {c: found for c, found in made.items() if found}
+    made = {c: found for c in costs if (found := _everywhere(cast, c))}
     if not made:
         return None
-    shown = [_of(c) for c in made]
-    many = len(made) > 1
-    states = {"/".join([*[c] * many, *[k] * bool(k)]): (c, rows) for c, of in made.items() for k, rows in of.items()}
-    whole, text = (
-        {key: _drawing(cast, c, rows, per) for key, (c, rows) in states.items()} for per in ("token", "character")
-    )
+    several = len(made) > 1
+    states = {"/".join([*[c] * several, *[k] * bool(k)]): (c, rows) for c, of in made.items() for k, rows in of.items()}
+    options = tuple((c, _of(c).name) for c in made)
     first = next(iter(states.values()))
-    rate = {"": _rates(cast, first[1])} if not many and len(states) == 1 else {k: _rates(cast, r) for k, (_, r) in states.items()}
-    options = tuple((c, q.name) for c, q in zip(made, shown, strict=True))
     return Card(
-        "A token beside a character", (*columns.tags(shown),), _said(cast, *first),
-        figures=(
-            Figure("token-cost", "Cost of a token", "Cost of a token against the vocabulary; numbers below.", whole),
-            Figure("character-cost", "Cost of a character", "Cost of a character against the vocabulary; numbers below.", text),
-            Figure("token-rate", "Tokens a character", "Tokens a character against the vocabulary; numbers below.", rate),
+        "A token beside a character", columns.tags(_of(c) for c in made), _said(*first),
+        figures=tuple(_figures(states)), small=True, legend=_legend(cast),
+        numbers=_numbers(cast, list(made)), notes=(NOTE,),
+        switches=(
+            *[Switch("Of", options, options[0][0])] * several,
+            *choices.switches(cast.run, True, next(iter(made.values()))),
         ),
-        small=True, switches=(*[Switch("Of", options, options[0][0])] * many, *_where(cast, made)),
-        legend=_legend(cast), numbers=_numbers(cast, list(made)), notes=(NOTE,),
     )  # fmt: skip
+
+
+def _figures(states: Mapping[str, tuple[str, Known]]) -> Iterator[Figure]:
+    """Cost of a token, cost of a character, and what lies between them: tokens of a character."""
+    about = "against the vocabulary; the numbers are in the table below."
+    for per in _PER:
+        drawn = {state: _drawing(column, rows, per) for state, (column, rows) in states.items()}
+        yield Figure(f"{per}-cost", f"Cost of a {per}", f"Cost of a {per} {about}", drawn)
+    rates = {state: _rates(rows) for state, (_, rows) in states.items()}
+    yield Figure("token-rate", "Tokens a character", f"Tokens a character {about}", rates)
+
+
+def _everywhere(cast: Cast, column: str) -> dict[str, Known]:
+    """State of the switches -> the points that have the number there."""
+    return choices.variants(cast.run, True, lambda at: _known(cast, column, at) or None)
 
 
 def _costs(cast: Cast) -> list[str]:
@@ -68,10 +79,6 @@ def _costs(cast: Cast) -> list[str]:
 def _of(column: str) -> Quantity:
     """The quantity without 'a character': the picture says of what it is."""
     return quantity(column.replace(CHARACTER, ""))
-
-
-def _where(cast: Cast, made: Mapping[str, Mapping[str, Known]]) -> tuple[Switch, ...]:
-    return choices.switches(cast.run, True, next(iter(made.values())))
 
 
 def vocab(row: Record) -> int | None:
@@ -97,21 +104,21 @@ def _value(column: str, row: Record, per: str) -> float:
 # ---------------------------------------------------------------- the pictures
 
 
-def _drawing(cast: Cast, column: str, rows: Known, per: str) -> dict[str, Any]:
+def _drawing(column: str, rows: Known, per: str) -> dict[str, Any]:
     of = quantity(column)
     values = [_value(column, row, per) for _, row in rows]
     scale = of.scale(values)
     said = [(p, row, scale.of(v), f"{of.say(v)} a {per}") for (p, row), v in zip(rows, values, strict=True)]
-    return _lines(cast, said, f"{scale.unit} a {per}".strip(), of.tag)
+    return _lines(said, f"{scale.unit} a {per}".strip(), of.tag)
 
 
-def _rates(cast: Cast, rows: Known) -> dict[str, Any]:
+def _rates(rows: Known) -> dict[str, Any]:
     said = [(p, row, words.significant(row[RATE], 4), f"{row[RATE]:.3f} tokens a character") for p, row in rows]
-    return _lines(cast, said, "tokens a character", CALCULATED)
+    return _lines(said, "tokens a character", CALCULATED)
 
 
-def _lines(cast: Cast, said: Sequence[tuple[Point, Record, float | None, str]], title: str, tag: str) -> dict[str, Any]:
-    bases: dict[str, list[tuple[Point, Record, float | None, str]]] = {}
+def _lines(said: Sequence[Entry], title: str, tag: str) -> dict[str, Any]:
+    bases: dict[str, list[Entry]] = {}
     for entry in said:
         bases.setdefault(entry[0].base, []).append(entry)
     sizes = sorted({vocab(row) or 1 for _, row, *_ in said})
@@ -131,11 +138,12 @@ def _lines(cast: Cast, said: Sequence[tuple[Point, Record, float | None, str]], 
     return drawing([*traces, ring], layout, height=240)
 
 
-def _line(mine: Sequence[tuple[Point, Record, float | None, str]], tag: str) -> Any:
+def _line(mine: Sequence[Entry], tag: str) -> Any:
     look = mine[-1][0].look
     return go.Scatter(
         x=[vocab(row) for _, row, *_ in mine], y=[y for *_, y, _ in mine], mode="lines+markers", cliponaxis=False,
-        meta=[p.index for p, *_ in mine], hoverinfo="text", line={"color": look.line[0], "width": 2.0, "dash": look.dash},
+        meta=[p.index for p, *_ in mine], hoverinfo="text",
+        line={"color": look.line[0], "width": 2.0, "dash": look.dash},
         marker={"size": 8, "symbol": look.symbol, "color": [p.look.line[0] for p, *_ in mine]},
         hovertext=[hover(p.short, text, tag) for p, _, _, text in mine],
     )  # fmt: skip
@@ -149,7 +157,7 @@ def _legend(cast: Cast) -> tuple[Swatch, ...]:
 # ---------------------------------------------------------------- in words and numbers
 
 
-def _said(cast: Cast, column: str, rows: Known) -> str:
+def _said(column: str, rows: Known) -> str:
     """'From 32,768 to 262,144 entries the decode step rises by 27 % for a token and falls by 5 % for a character.'"""
     said = []
     for base in dict.fromkeys(p.base for p, _ in rows):
@@ -160,7 +168,9 @@ def _said(cast: Cast, column: str, rows: Known) -> str:
     texts = []
     for base, first, last in said[:3]:
         ends = f"from {vocab(first):,} to {vocab(last):,} entries"
-        moves = [f"{_change(_value(column, first, per), _value(column, last, per))} a {per}" for per in _PER]
+        moves = [f"{_change(_value(column, first, per), _value(column, last, per))} for a {per}" for per in _PER]
+        if moves[0].split(" ")[0] == moves[1].split(" ")[0]:
+            moves[1] = moves[1].partition(" ")[2]
         whose = f" of {base}" if several else ""
         texts.append(words.sentence(f"{ends} the {_of(column).noun}{whose} {words.listing(moves)}") + ".")
     return " ".join(texts)
@@ -171,8 +181,8 @@ _PER = ("token", "character")
 
 def _change(a: float, b: float) -> str:
     if abs(b / a - 1) < 0.0005:
-        return "stays as it is for"
-    return f"{'rises' if b > a else 'falls'} by {words.percent(b / a - 1)} for"
+        return "stays as it is"
+    return f"{'rises' if b > a else 'falls'} by {words.percent(b / a - 1)}"
 
 
 def _numbers(cast: Cast, costs: Sequence[str]) -> Table:
@@ -181,15 +191,12 @@ def _numbers(cast: Cast, costs: Sequence[str]) -> Table:
     rows = [(p, row) for p in cast.ok if (row := cast.run.row(p.name, status="ok")) and vocab(row) and row.get(RATE)]
     heads = [Column("vocab_size", "Vocabulary"), Column(RATE, "Tokens", "a character")]
     cells = {p: [Cell(f"{vocab(r):,}", vocab(r)), Cell(f"{r[RATE]:.3f}", r[RATE])] for p, r in rows}
-    for column in costs[:3]:
-        for state, at in on.items():
-            known = {p: cast.run.row(p.name, status="ok", **at) or {} for p, _ in rows}
-            for per in _PER:
-                values = {p: _value(column, r, per) if r.get(column) and r.get(RATE) else None for p, r in known.items()}
-                scale = quantity(column).scale(values.values())
-                head = f"{_of(column).name} {names[state]}".strip()
-                heads.append(Column(f"{column} {per} {state}".strip(), f"a {per}", scale.unit, quantity(column).tag, group=head))
-                for p, _ in rows:
-                    cells[p].append(Cell(scale.show(values[p]), values[p]))
+    for column, (state, at), per in itertools.product(costs[:3], on.items(), _PER):
+        of, whole = quantity(column), {p: cast.run.row(p.name, status="ok", **at) or {} for p, _ in rows}
+        known = {p: _value(column, r, per) for p, r in whole.items() if r.get(column) and r.get(RATE)}
+        scale, group = of.scale(known.values()), f"{_of(column).name} {names[state]}".strip()
+        heads.append(Column(f"{column} {per} {state}".strip(), f"a {per}", scale.unit, of.tag, group=group))
+        for p, _ in rows:
+            cells[p].append(Cell(scale.show(known.get(p)), known.get(p)))
     made = tuple(Row(p.tag, tuple(cells[p]), p) for p, _ in rows)
     return Table("character-numbers", "Costs of a token and of a character", "Point", tuple(heads), made)

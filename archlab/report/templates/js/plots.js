@@ -42,7 +42,8 @@ function rowsOf(picture, narrow) {
   };
   layout.margin.l = 14 + Math.max(0, ...names.map(name => widest(name.lines, size, name.bold)));
   layout.margin.r = 12 + Math.max(0, ...ends.map(trace => widest(trace.text, 12.5)));
-  const row = keys.length > 12 && !narrow ? hints.row * 0.8 : hints.row;
+  const close = keys.length > 12 && !narrow && names.every(name => name.lines.length === 1);
+  const row = close ? hints.row * 0.8 : hints.row;
   layout.height = layout.margin.t + layout.margin.b + Math.max(keys.length, 1) * row;
 }
 
