@@ -47,8 +47,8 @@ class Needs:
     """Bytes that a block needs beside what it was given.
 
     forward   at its fullest moment; made is what it leaves
-    saved     by autograd; `scores` of them on the chip in a fused attention
-    backward  at the fullest moment of its backward pass, beside what it saved
+    saved     by autograd, in training; `scores` of them on the chip in a fused attention
+    backward  at the fullest moment of its backward pass, beside what it saved; 0 without training
     shared    made once a pass for all layers alike: what it is -> bytes
     lasting   what it makes that stands until the pass ends
     weights   bytes of the gradients of its own weights; `tied` of those that wait for another's
@@ -102,11 +102,12 @@ def needs(entry: Entry, how: How) -> Needs:
         made = sum(t.bytes for t in step.fresh)
         held = _held(step, entry, how)
         forward = maximum(forward, live + maximum(held, made))
-        read = sum(t.bytes for t in step.reads.values())
-        backward = maximum(backward, sum(t.bytes for t in step.makes.values()) + maximum(held, read))
+        if how.train:
+            read = sum(t.bytes for t in step.reads.values())
+            backward = maximum(backward, sum(t.bytes for t in step.makes.values()) + maximum(held, read))
         alive = [t for t in (*alive, *step.fresh) if last[id(t)] > i]
         live = sum(t.bytes for t in alive)
-    saved, scores = _saved(steps, entry, how)
+    saved, scores = _saved(steps, entry, how) if how.train else (0, 0)
     own = [w for w in entry.rows.weights.values() if w.trainable and w.use not in ("unread", "counted")]
     return Needs(
         forward, live, saved, scores, backward,

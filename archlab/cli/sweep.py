@@ -21,7 +21,11 @@ def run_words(study: str | None, rest: list[str], json: bool) -> None:
         raise SpecError(
             "sweep takes a study (archlab sweep attention_heads) or key=value words (archlab sweep -m model=a,b)"
         )
-    outcome = run(words, say=say)
+    try:
+        outcome = run(words, say=say)
+    except KeyboardInterrupt:
+        say("interrupted: what is stored is kept, and the same command goes on from there")
+        raise
     if outcome is None:
         return
     if json:
@@ -42,6 +46,8 @@ def facts(outcome: Outcome) -> dict[str, Any]:
         "report": str(outcome.report),
         "points": outcome.computed,
         "points_computed_now": outcome.fresh,
+        "points_excluded": outcome.excluded,
+        "points_refused": outcome.refused,
         "rows": status,
         "rows_on_a_front": int(outcome.points["front"].sum()),
         "measured_rows": timed,
@@ -69,11 +75,13 @@ def _counts(outcome: Outcome) -> Iterator[str]:
     there = outcome.computed - outcome.fresh
     stored = f", {there:,} of them stored before" if there else ""
     if outcome.computed > len(points):
-        yield f"{outcome.computed:,} points{stored}; rows for {len(points):,}: the fronts and a sample"
+        out = [f", {n:,} {word}" for n, word in ((outcome.excluded, "excluded"), (outcome.refused, "refused")) if n]
+        yield f"{outcome.computed:,} points{stored}{''.join(out)}; rows for {len(points):,}: fronts and a sample"
     else:
         yield f"{kinds.get('ok', 0):,} of {len(points):,} points stand{stored}"
     if not kinds.drop("ok", errors="ignore").empty:
-        yield ", ".join(f"{n:,} {status}" for status, n in kinds.items() if status != "ok") + ":"
+        told = ", ".join(f"{n:,} {status}" for status, n in kinds.items() if status != "ok")
+        yield ("of the rows " if outcome.computed > len(points) else "") + f"{told}:"
         reasons = points["reason"].dropna()
         yield from (f"  {reason}" for reason in reasons.unique()[:3])
     front = int(points["front"].sum())

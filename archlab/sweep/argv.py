@@ -7,6 +7,7 @@ becomes an axis that one job evaluates, and `hardware=l4,t4` a list whose blocks
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -15,19 +16,32 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from archlab.config import Serving
+from archlab.analyzers.memory import setting
+from archlab.assemble import resolve
+from archlab.config import Serving, load_workload
 from archlab.engines import ENGINES
-from archlab.errors import SpecError, UnknownNameError, nearest
+from archlab.errors import ArchlabError, SpecError, UnknownNameError, nearest
 from archlab.hardware import Hardware
 from archlab.paths import group_files, user_dir
 from archlab.precision import Precision
-from archlab.presets import read
+from archlab.presets import load, read
 from archlab.spec import fields_of
 from archlab.sweep.axes import HARDWARE_KEYS, WORKLOAD_KEYS, axis_values
 from archlab.sweep.block import LARGE_PART, PART
 from archlab.sweep.hold import HELD, STEPS
+from archlab.sweep.measures import Asked, measures
+from archlab.sweep.notable import DEFAULTS
 from archlab.sweep.provenance import hash_of
-from archlab.sweep.study import Study, check_axes, check_texts, hydra_text, load_study, objectives_of, overrides
+from archlab.sweep.study import (
+    Study,
+    check_axes,
+    check_columns,
+    check_texts,
+    hydra_text,
+    load_study,
+    objectives_of,
+    overrides,
+)
 from archlab.sweep.study_fields import MEASURE, ROWS
 
 GROUPS = {
@@ -38,6 +52,11 @@ PLAIN = (
     "study", "grid", "hold", "hold_by", "hold_workload", "hold_multiple", "limits", "per_character", "where",
     "objectives", "epsilon", "axis", "quality", "rows", "sample", "parts", "part", "measure", "out", "run_id",
 )  # fmt: skip
+FIRST = {
+    "model": "gemma-2-9b", "workload": "chat-8k", "hardware": "h200-sxm", "precision": "bf16", "engine": "ideal",
+}  # fmt: skip
+"""The groups' files where nothing is said: conf/config.yaml."""
+
 OWN = ("devices", "sample", "part", "run_id", "log")
 """Settings that archlab makes itself."""
 
@@ -50,7 +69,12 @@ MOST_TABLE = 20_000
 """Rows of a run's own table, which the report is made of: of more points, the fronts and a sample."""
 
 MOST_PARTS = 64
-"""Jobs that share the grid of one model, where `parts` does not say."""
+"""Jobs that share the grid of one model on a cluster, where `parts` does not say."""
+
+LOCAL = ("joblib", "slurm_local", "submitit_local")
+JOBS_A_CORE = 3
+"""Such jobs for each core of this machine, for the launchers that use those: some end later than others."""
+
 SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc")
 OVERRIDE = re.compile(r"^(?:~[\w./@]+(?:=.*)?|\+{0,2}[A-Za-z_][\w./@]*=.*)$", re.DOTALL)
 
@@ -110,7 +134,7 @@ def prepare(words: list[str]) -> Command:
         own = _settings(overrides(study))
     given, axes = _fold(own | _quoted(words_given))
     files = _checked(given, axes, own_config)
-    asked = _asked(given, study)
+    asked = _asked(given, study, None if own_config else _known_columns(given, axes, files))
     given.setdefault("objectives", f"objectives={hydra_text([str(o) for o in objectives_of(asked)])}")
     axis = _text(given.pop("axis", "axis=")) or name
     beside = None if study is None else Path(_text(words_given["study"])).parent
@@ -166,15 +190,37 @@ def _quoted(given: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _asked(given: Mapping[str, str], study: Study | None) -> Any:
-    """What is asked of a sweep beyond its axes, with the command line's changes: limits, conditions, objectives."""
+def _asked(given: Mapping[str, str], study: Study | None, known: list[str] | None) -> Study:
+    """What is asked of a sweep beyond its axes, with the command line's changes: limits, conditions, objectives.
+
+    Raises SpecError for a condition or an objective on a column that is not among the known.
+    """
     limits = _text(given.get("limits", "limits=false")) == "true"
     objectives = _list(given["objectives"]) if "objectives" in given else (study.objectives if study else ())
-    asked = Study(
-        question="?", base=["-"], grid={}, workloads=["-"], hardware=["-"], limits=limits, objectives=objectives
-    )
-    check_texts(replace(asked, where=_list(given["where"]) if "where" in given else ()))
+    where = _list(given["where"]) if "where" in given else ()
+    asked = Study(question="?", base=["-"], grid={}, workloads=["-"], hardware=["-"], limits=limits,
+                  objectives=objectives, where=where)  # fmt: skip
+    if known is not None:
+        check_columns(asked, known)
+    check_texts(asked)
     return asked
+
+
+def _known_columns(given: Mapping[str, str], axes: Mapping[str, Any], files: Mapping[str, Any]) -> list[str] | None:
+    """The columns that the points will have: those of the first base where it runs first, and the axes; None where that
+    cannot be computed, which the points then say.
+    """
+    first = {group: _text(given.get(group, f"={name}")).split(",")[0] for group, name in FIRST.items()}
+    try:
+        name = first["model"]
+        spec = resolve(files[name]) if name in files else load(name)
+        at = setting(first["hardware"], first["precision"], first["engine"])
+        asked = Asked(at, memory=True, per_character=_text(given.get("per_character", "=false")) == "true")
+        found = [*measures(spec, load_workload(first["workload"], spec), asked)]
+    except ArchlabError:
+        return None
+    limits = ["max_context", "max_batch"] if _text(given.get("limits", "=false")) == "true" else []
+    return list(dict.fromkeys([*axes, *found, *limits, *DEFAULTS]))
 
 
 def _list(word: str) -> list[str]:
@@ -204,13 +250,20 @@ def _sizes(given: dict[str, str], axes: Mapping[str, Any]) -> tuple[int, int]:
     if rows == "auto":
         rows = "all" if points <= MOST_ROWS else "kept"
     pieces = -(-each // (PART if rows == "all" else LARGE_PART))
-    away = _text(given.get(LAUNCHER, "=basic")) != "basic"
-    parts = int(_text(given["parts"])) if "parts" in given else min(pieces, MOST_PARTS) if away else 1
+    parts = int(_text(given["parts"])) if "parts" in given else min(pieces, _shares(given))
     sample = 0 if points <= MOST_TABLE else max(64, MOST_TABLE // (blocks * pieces))
     given |= {"rows": f"rows={rows}", "sample": f"sample={sample}", "parts": f"parts={parts}"}
     if parts > 1:
         given["part"] = "part=" + ",".join(map(str, range(parts)))
     return blocks // devices * parts, points
+
+
+def _shares(given: Mapping[str, str]) -> int:
+    """Jobs among which a launcher spreads a grid: a job costs it half a second, beside what it computes."""
+    launcher = _text(given.get(LAUNCHER, "=basic"))
+    if launcher == "basic":
+        return 1
+    return JOBS_A_CORE * (os.cpu_count() or 1) if launcher in LOCAL else MOST_PARTS
 
 
 def _fold_devices(given: dict[str, str]) -> None:

@@ -171,7 +171,7 @@ def run_block(
     """Computes and stores the parts of a block that are not there yet, or every `of`-th of them from `part` on.
 
     made  what a part's metadata says of how it came about: the command
-    Yields of each part its name, its points, and whether it was there. Raises ArchlabError.
+    Yields of each part its name, its number, its points, and whether it was there. Raises ArchlabError.
     """
     write_config(folder, block.config)
     wrong = _unable(block)
@@ -187,7 +187,8 @@ def run_block(
             facts |= {"seconds": seconds, "code": block.config["code"], **(made or {})}
             write_part(folder, name, rows, facts, more, block.grid)
             facts["fresh"] = True
-        yield {"block": block.name, "part": name, "points": facts["points"], "fresh": facts.get("fresh", False)}
+        done = {k: facts[k] for k in ("points", "ok", "excluded")} | {"fresh": facts.get("fresh", False)}
+        yield {"block": block.name, "part": name, "number": number, **done}
 
 
 def _survey(block: Block, placed: bool) -> Survey:
@@ -213,7 +214,8 @@ def _part(
         good = rows["status"] == "ok"
         for column, said in zip(("status", "reason"), wrong, strict=True):
             rows[column] = rows[column].mask(good, said)
-    facts = {"points": len(points), "ok": chosen.n_ok, "inexact": sorted(points.inexact), "block": block.name}
+    counts = {"points": len(points), "ok": chosen.n_ok, "excluded": chosen.n_excluded}
+    facts = {**counts, "inexact": sorted(points.inexact), "block": block.name}
     return rows, facts, marginal_rows(points, piece, block.wanted)
 
 

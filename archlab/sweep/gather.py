@@ -56,6 +56,8 @@ class Outcome:
     measured: pd.DataFrame | None
     computed: int
     fresh: int
+    excluded: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,17 @@ def gather(folder: Path, logs: Path, command: Command, spoken_as: str, started: 
     """Blocks into tables, then run.json and the report; `logs` say which blocks. Raises ArchlabError."""
     done = entries(logs)
     refused = [entry for entry in done if "reason" in entry or "failed" in entry]
-    parts = [*_parts(folder / "blocks", [entry for entry in done if "part" in entry], spoken_as, say)]
+    parts = [*_parts(folder / "blocks", _in_order(done), spoken_as, say)]
     blocks = _blocks(folder / "blocks", parts, refused)
     points = pd.concat([*(part.rows for part in parts), *_refused_rows(refused)], ignore_index=True)
+    points = points.assign(**{key: None for key in blocks[0].grid if key not in points.columns})
     points = _marked(points, blocks[0])
     notes: list[str] = []
     if command.quality:
         joined = join_quality(points, command.quality)
         points, notes = joined.frame, [*joined.notes]
+        for note in notes:
+            say(note)
     drawn = _standing(parts)
     tables = {
         "points": points,
@@ -91,12 +96,20 @@ def gather(folder: Path, logs: Path, command: Command, spoken_as: str, started: 
     measured = measured_table(folder, command, drawn, lambda: _workloads(parts), say)
     if measured is not None:
         tables["measured"] = measured
-    computed = sum(entry["points"] for entry in done if "part" in entry)
+    computed, excluded, stood = (sum(e.get(k, 0) for e in done if "part" in e) for k in ("points", "excluded", "ok"))
+    counts = {"computed": computed, "excluded": excluded, "refused": computed - stood}
     facts = provenance(spoken_as, started, [dict(block.config) for block in blocks])
-    run = _run_facts(command, blocks) | {"computed": computed, "notes": notes} | {"provenance": facts}
+    run = _run_facts(command, blocks) | counts | {"notes": notes, "provenance": facts}
     write_run(folder, run, tables)
     fresh = sum(entry["points"] for entry in done if entry.get("fresh"))
-    return Outcome(folder, _render(folder), points, measured, computed, fresh)
+    return Outcome(folder, _render(folder), points, measured, computed, fresh, excluded, computed - stood)
+
+
+def _in_order(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts block by block, as one job would have stored them: the same rows wherever they were computed."""
+    stored = [entry for entry in done if "part" in entry]
+    blocks = {name: n for n, name in enumerate(dict.fromkeys(entry["block"] for entry in stored))}
+    return sorted(stored, key=lambda entry: (blocks[entry["block"]], entry["number"]))
 
 
 def _parts(folder: Path, done: list[dict[str, Any]], spoken_as: str, say: Say) -> Iterator[Part]:
@@ -134,13 +147,16 @@ def _blocks(folder: Path, parts: list[Part], refused: list[dict[str, Any]]) -> l
 def _marked(points: pd.DataFrame, block: Block) -> pd.DataFrame:
     """With `front`: whether a point that stands is on the front of the objectives among those of its place.
 
-    Of a large run, what was of note only as its part's front and is not on the whole one is left out.
+    Of a large run only some places have fronts (see notable): those of which rows were kept as their part's. What was
+    kept only for that and is not on the whole front is left out.
     """
     objectives = [o for o in map(parse_objective, block.wanted.objectives) if o.name in points.columns]
     points = points.assign(front=False)
     if objectives:
         good = points[(points["status"] == "ok")].dropna(subset=[o.name for o in objectives])
         for _, same in good.groupby(PLACE, sort=False, dropna=False):
+            if block.wanted.sample and not same["kept"].str.contains("front").any():
+                continue
             values = same[[o.name for o in objectives]].to_numpy(dtype=np.float64)
             best = front(values, [o.sense for o in objectives])
             points.loc[same.index[best], "front"] = True

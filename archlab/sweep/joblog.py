@@ -10,6 +10,7 @@ another takes over, and stops.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -70,23 +71,23 @@ class Reader:
 
     def new(self) -> Iterator[Entry]:
         """What the jobs said since the last time."""
-        for path in sorted(self.folder.glob("*.jsonl")):
-            start = self._read.get(path.name, 0)
-            if path.stat().st_size < start:  # the job began again
-                start = 0
-            with path.open("rb") as file:
+        with os.scandir(self.folder) as files:
+            sizes = {file.name: file.stat().st_size for file in files if file.name.endswith(".jsonl")}
+        for name in sorted(name for name, size in sizes.items() if size != self._read.get(name, 0)):
+            start = self._read.get(name, 0) if sizes[name] > self._read.get(name, 0) else 0  # it began again
+            with (self.folder / name).open("rb") as file:
                 file.seek(start)
                 whole, newline, _ = file.read().rpartition(b"\n")
-            self._read[path.name] = start + len(whole) + len(newline)
+            self._read[name] = start + len(whole) + len(newline)
             yield from _parsed(whole)
 
 
 def entries(folder: Path) -> list[Entry]:
-    """What all jobs did, in the order of the command line: of a part that two computed, once."""
+    """What all jobs did, in the order of the command line: once, what two jobs say."""
     found: dict[Any, Entry] = {}
-    for number, entry in enumerate(Reader(folder).new()):
+    for entry in Reader(folder).new():
         if "end" not in entry:
-            key = entry.get("part", number)
+            key = entry.get("part") or tuple(sorted(entry.items()))
             found[key] = entry | ({"fresh": True} if found.get(key, entry).get("fresh") else {})
     return [*found.values()]
 

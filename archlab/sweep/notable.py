@@ -6,12 +6,15 @@ them again, faster than a disk would give it back. What the axes do over all poi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from archlab.errors import SpecError, nearest
+from archlab.sweep.axes import OTHER_KEYS
 from archlab.sweep.evaluate import Points
 from archlab.sweep.marginals import marginals
 from archlab.sweep.pareto import Objective, epsilon_front, front, parse_objective
@@ -19,6 +22,12 @@ from archlab.sweep.where import parse_where
 
 MOST_FRONT = 20_000
 """Points of a part's front that are stored each: of more, one for each box of 1 % (see epsilon_front)."""
+
+MOST_PLACES = 16
+"""Places (a context, a device ...) of a large grid that have a front of their own."""
+
+DEFAULTS = ("memory_bytes", "prefill_bound_s", "decode_bound_s", "max_context")
+"""Objectives where a study names none: of these a device without a rate lacks some."""
 
 MARGINAL = ("params", "kv_cache_bytes", "memory_bytes", "prefill_bound_s", "decode_bound_s", "max_context")
 """Columns whose marginals a large grid keeps, beside its objectives'."""
@@ -50,6 +59,7 @@ class Chosen:
     why: np.ndarray
     within: np.ndarray
     n_ok: int
+    n_excluded: int
 
 
 def notable(points: Points, wanted: Wanted) -> Chosen:
@@ -57,14 +67,16 @@ def notable(points: Points, wanted: Wanted) -> Chosen:
     within = _within(points, wanted.where)
     n = len(points)
     n_ok = int(points.ok.sum()) * (n // points.ok.size)
+    out = points.ok & ~within
+    n_out = int(out.sum()) * (n // out.size)
     if wanted.sample == 0:
-        return Chosen(np.arange(n), np.full(n, "all"), _at(within, points.shape, np.arange(n)), n_ok)
+        return Chosen(np.arange(n), np.full(n, "all"), _at(within, points.shape, np.arange(n)), n_ok, n_out)
     sample, best = _spread(n, wanted.sample), _front(points, within & points.ok, wanted)
     places = np.arange(n) if wanted.rows == "all" else np.union1d(sample, best)
     why = np.full(len(places), "", dtype="<U12")
     why[np.searchsorted(places, sample)] = "sample"
     why[np.searchsorted(places, best)] = np.where(np.isin(best, sample), "front sample", "front")
-    return Chosen(places, why, _at(within, points.shape, places), n_ok)
+    return Chosen(places, why, _at(within, points.shape, places), n_ok, n_out)
 
 
 def _within(points: Points, conditions: Sequence[str]) -> np.ndarray:
@@ -107,24 +119,57 @@ def column(points: Points, name: str) -> np.ndarray:
 
 
 def _front(points: Points, good: np.ndarray, wanted: Wanted) -> np.ndarray:
-    """Flat places of the points of the mask that no other beats."""
-    objectives = [o for o in map(parse_objective, wanted.objectives) if o.name in points.columns]
-    every = bool(good.all())
-    candidates = None if every else np.flatnonzero(np.broadcast_to(good, points.shape))
-    n = len(points) if candidates is None else len(candidates)
-    if not objectives or not n:
+    """Flat places of the points of the mask that no other of the same workload, device, precision and engine beats."""
+    objectives = objectives_in(points, wanted.objectives)
+    if not objectives:
         return np.empty(0, dtype=np.int64)
-    columns = np.empty((len(objectives), n))
-    for row, objective in zip(columns, objectives, strict=True):
-        if candidates is None:
-            np.copyto(row.reshape(points.shape), points[objective.name])
-        else:
-            row[:] = points[objective.name].reshape(-1)[candidates]
-    values, senses = columns.T, [o.sense for o in objectives]
-    best = front(values, senses) if wanted.epsilon is None else _thinned(values, wanted.epsilon, objectives)
-    if len(best) > MOST_FRONT:
-        best = best[_thinned(values[best], 0.01, objectives)]
-    return best if candidates is None else candidates[best]
+    columns = [np.broadcast_to(column(points, o.name), points.shape) for o in objectives]
+    mask = np.broadcast_to(good, points.shape)
+    number = np.arange(len(points)).reshape(points.shape)
+    found = [np.empty(0, dtype=np.int64)]
+    for here in places_with_fronts(points):
+        some, own = mask[here].reshape(-1), number[here].reshape(-1)
+        flat = [c[here].reshape(-1) for c in columns]
+        if not some.all():
+            own, flat = own[some], [c[some] for c in flat]
+        if len(own):
+            found.append(own[_on_front(np.stack(flat).T, objectives, wanted.epsilon)])
+    return np.sort(np.concatenate(found))
+
+
+def _on_front(values: np.ndarray, objectives: Sequence[Objective], epsilon: float | None) -> np.ndarray:
+    best = front(values, [o.sense for o in objectives]) if epsilon is None else _thinned(values, epsilon, objectives)
+    return best[_thinned(values[best], 0.01, objectives)] if len(best) > MOST_FRONT else best
+
+
+def objectives_in(points: Points, texts: Sequence[str]) -> list[Objective]:
+    """The objectives that the points have; one of archlab's own defaults may be missing. Raises SpecError."""
+    known = known_columns(points)
+    found = []
+    for objective in map(parse_objective, texts):
+        if objective.name in known:
+            found.append(objective)
+        elif objective.name not in DEFAULTS:
+            raise SpecError(f"unknown column {objective.name!r} in objectives{nearest(objective.name, known)}")
+    return found
+
+
+def places_with_fronts(points: Points) -> Iterator[tuple[Any, ...]]:
+    """The parts of the mesh whose points run the same in the same place, as indices.
+
+    Of more places than MOST_PLACES in the whole grid, those spread evenly over them: the same ones in every part.
+    """
+    axes = [i for i, axis in enumerate(points.axes) if any(key in OTHER_KEYS for key in axis.values)]
+    whole = [points.survey.shape[i] for i in axes]
+    total = int(np.prod(whole, dtype=int))
+    chosen = {*np.linspace(0, total - 1, min(total, MOST_PLACES)).round().astype(int).tolist()}
+    for at in np.ndindex(*(points.shape[i] for i in axes)):
+        absolute = [points.start[i] + n for i, n in zip(axes, at, strict=True)]
+        if not axes or int(np.ravel_multi_index(absolute, whole)) in chosen:
+            here: list[Any] = [slice(None)] * len(points.shape)
+            for i, n in zip(axes, at, strict=True):
+                here[i] = n
+            yield tuple(here)
 
 
 def _thinned(values: np.ndarray, epsilon: float, objectives: Sequence[Objective]) -> np.ndarray:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from archlab.sweep.joblog import Reader
 
 EVERY = 0.25
-"""Seconds between two looks at the jobs' logs."""
+"""Seconds between two looks at the jobs' logs, at least."""
+
+SHARE = 100
+"""Times as long as a look takes, at least, until the next one: watching takes a hundredth of a core at most."""
 
 
 @dataclass
 class Tally:
-    """What the jobs that log to a folder have done so far."""
+    """What the jobs that log to a folder have done so far; `fresh` points were not stored before."""
 
     reader: Reader
     parts: set[str] = field(default_factory=set)
     points: int = 0
+    fresh: int = 0
     failed: int = 0
 
     def look(self) -> None:
@@ -31,6 +37,14 @@ class Tally:
             if "part" in entry and entry["part"] not in self.parts:
                 self.parts.add(entry["part"])
                 self.points += entry["points"]
+                self.fresh += entry["points"] if entry.get("fresh") else 0
+
+    def told(self, points: int, seconds: float) -> str:
+        """How far it is after so many seconds: points, rate, time left, failures."""
+        rate = self.fresh / seconds if seconds else 0.0
+        left = f", {timedelta(seconds=round((points - self.points) / rate))} left" if rate else ""
+        failed = f", {self.failed} block{'s' * (self.failed > 1)} failed" if self.failed else ""
+        return f"{self.points:,} of {points:,} points, {rate:,.0f} a second{left}{failed}"
 
 
 @contextmanager
@@ -40,22 +54,23 @@ def progress(logs: Path, points: int) -> Iterator[None]:
         yield
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
-    tally, ended = Tally(Reader(logs)), threading.Event()
+    columns = (TextColumn("computing"), BarColumn(), TextColumn("{task.fields[told]}"))
+    tally, ended, started = Tally(Reader(logs)), threading.Event(), time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("computing", total=points, told="")
+        task = bar.add_task("", total=points, told="")
 
-        def show() -> None:
+        def show() -> float:
+            began = time.monotonic()
             tally.look()
-            told = f"{tally.points:,} of {points:,} points, {bar.tasks[0].speed or 0:,.0f} a second"
-            failed = f", {tally.failed} blocks failed" if tally.failed else ""
-            bar.update(task, completed=tally.points, told=told + failed)
+            bar.update(task, completed=tally.points, told=tally.told(points, began - started))
+            return time.monotonic() - began
 
         def watch() -> None:
-            while not ended.wait(EVERY):
-                show()
+            took = 0.0
+            while not ended.wait(max(EVERY, SHARE * took)):
+                took = show()
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

@@ -30,7 +30,7 @@ def named_rows(block: Block, points: Points, chosen: Chosen) -> pd.DataFrame:
     """The chosen rows of a part: label, place, status, axis values, columns, and shape where they are few."""
     frame = points.frame(chosen.places)
     at = np.unravel_index(chosen.places, points.shape) if points.shape else ()
-    front = _front(block, points, at, len(frame))
+    front = _identity(block, points, at, len(frame))
     own = set(front)
     frame = frame.rename(
         columns={k: k if k in OTHER_KEYS else f"model.{k}" for axis in points.axes for k in axis.values}
@@ -45,10 +45,10 @@ def named_rows(block: Block, points: Points, chosen: Chosen) -> pd.DataFrame:
         return found
     shape = pd.DataFrame(list(_described(block, points, at, found)), index=found.index)
     held = [] if block.budget is None else [block.budget.short]
-    return pd.concat([found.drop(columns=held), shape], axis=1)  # what is held is among the shape
+    return pd.concat([found.drop(columns=held, errors="ignore"), shape], axis=1)  # what is held is among the shape
 
 
-def _front(block: Block, points: Points, at: Sequence[np.ndarray], n: int) -> dict[str, Any]:
+def _identity(block: Block, points: Points, at: Sequence[np.ndarray], n: int) -> dict[str, Any]:
     """Label, base, place and workload of each row."""
     shape = _Labels(block.base, points, [k for k in _keys(points) if k not in OTHER_KEYS])
     work = _Labels(block.workload, points, [k for k in _keys(points) if k in WORKLOAD_KEYS])

@@ -113,7 +113,7 @@ def writing(folder: Path) -> Iterator[None]:
         hint = "; what is done is kept, and the same command goes on from there"
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "; make room, or give another folder with out=; what is done is kept, and the same command goes on"
-        elif problem.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        elif problem.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             hint = "; give a folder that can be written to with out="
         raise StoreError(f"{folder} cannot be written: {why[:1].lower()}{why[1:]}{hint}") from None
 

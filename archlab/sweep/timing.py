@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from archlab.spec import ModelSpec, Workload
 from archlab.sweep.argv import Command
 from archlab.sweep.axes import WORKLOAD_KEYS, bare_key, show_value
 from archlab.sweep.block import Point
+from archlab.sweep.gpus import gpus, timed_on_each
 from archlab.sweep.hold import budget, hold_budget
 from archlab.sweep.results import frame_of, label
 from archlab.sweep.study import Study, cpu_study
 
 CPU_SECONDS = 60.0
 GPU_SECONDS = 300.0
+RAW = "measured.jsonl"
 
 Say = Callable[[str], None]
 Workloads = Mapping[str, Workload | Serving]
@@ -54,7 +57,8 @@ def measured_table(
         place, seconds = "CPU", CPU_SECONDS
     bases = dict.fromkeys(point.base for point in points.values())
     say(f"timing {len(points)} points of {', '.join(bases)} on this {place}")
-    rows = _measure(folder, points, workloads, seconds, sampled=place == "GPU")
+    raw = folder / RAW
+    rows = (_placed if place == "GPU" else _measure)(raw, points, workloads, seconds)
     return frame_of(rows) if rows else None
 
 
@@ -94,13 +98,21 @@ def study_workloads(study: Study) -> dict[str, Serving]:
     return found
 
 
+def _placed(raw: Path, points: Mapping[str, Point], workloads: Workloads, seconds: float) -> list[dict[str, Any]]:
+    """Rows of points timed on the GPU, or on all of them at once."""
+    places = gpus()
+    if not places or len(points) < 2:
+        return _measure(raw, points, workloads, seconds, sampled=True)
+    raw.unlink(missing_ok=True)
+    return timed_on_each(places, points, raw, partial(_measure, workloads=workloads, seconds=seconds, sampled=True))
+
+
 def _measure(
-    folder: Path, points: Mapping[str, Point], workloads: Workloads, seconds: float, sampled: bool
+    raw: Path, points: Mapping[str, Point], workloads: Workloads, seconds: float, sampled: bool = False
 ) -> list[dict[str, Any]]:
-    """Rows with their axis values; the samples and their provenance go to measured.jsonl."""
+    """Rows with their axis values; the samples and their provenance go to `raw`."""
     from archlab.measure import measure_points
 
-    raw = folder / "measured.jsonl"
     raw.unlink(missing_ok=True)
     models = [(name, point.spec) for name, point in points.items()]
     rows = []

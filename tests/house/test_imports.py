@@ -24,7 +24,7 @@ NEVER = {
     "parallel": {"blocks", "nn", "analyzers"},
     "report": {"presets", "blocks", "analyzers", "nn", "sweep"},
 }
-ONLY_IN = {"torch": {"nn", "measure", "sweep/timing.py", "hf/weights.py"}, "safetensors": {"hf/weights.py"},
+ONLY_IN = {"torch": {"nn", "measure", "sweep/timing.py", "sweep/gpus.py", "hf/weights.py"}, "safetensors": {"hf/weights.py"},
            "huggingface_hub": {"hf/hub.py"}, "transformers": set(), "plotly": {"report"}, "hydra": {"sweep"}, "omegaconf": {"sweep"},
            "pandas": {"sweep", "report"}, "pyarrow": {"sweep", "report"}, "fvcore": {"nn"}, "typer": {"cli"}, "optuna": {"sweep"}}  # fmt: skip
 

@@ -74,18 +74,60 @@ def dominates(a, b):
     return (a <= b).all() and (a < b).any()
 
 
-def test_the_front_of_kept_rows_is_that_of_all(space):
+def costs_of(rows):
+    return np.stack([rows["memory_bytes"], -rows["params"], rows["decode_bound_s"]], axis=1)
+
+
+def brute_front(rows):
+    costs = costs_of(rows)
+    beaten = [any(dominates(other, row) for other in costs) for row in costs]
+    return {place for place, lost in zip(rows.index, beaten, strict=True) if not lost}
+
+
+def test_the_front_of_kept_rows_is_that_of_each_context(space):
     points = space.points()
     kept = notable(points, Wanted("kept", 3, (), OBJECTIVES))
     frame = points.frame()
     good = frame[frame["status"] == "ok"]
-    costs = np.stack([good["memory_bytes"], -good["params"], good["decode_bound_s"]], axis=1)
-    best = {
-        place for place, row in zip(good.index, costs, strict=True) if not any(dominates(other, row) for other in costs)
-    }
+    best = set().union(*(brute_front(same) for _, same in good.groupby("workload.context")))
     assert {p for p, why in zip(kept.places, kept.why, strict=True) if "front" in why} == best
+    assert best != brute_front(good)  # contexts are not comparable
     assert 3 >= sum("sample" in why for why in kept.why) > 0
     assert set(kept.places) <= set(notable(points, Wanted("all", 3, (), OBJECTIVES)).places) == set(range(len(points)))
+
+
+def test_of_many_places_some_have_fronts_the_same_in_every_part(monkeypatch, space):
+    monkeypatch.setattr("archlab.sweep.notable.MOST_PLACES", 2)
+    wanted = Wanted("kept", 1, (), OBJECTIVES)
+    whole = notable(space.points(), wanted)
+    contexts = {
+        int(np.unravel_index(p, space.shape)[2]) for p, w in zip(whole.places, whole.why, strict=True) if "front" in w
+    }
+    assert contexts == {0, 2}
+    for piece in space.parts(16):
+        points = space.points(piece)
+        found = notable(points, wanted)
+        for place, why in zip(found.places, found.why, strict=True):
+            local = np.unravel_index(place, points.shape)
+            assert "front" not in why or piece[2].start + local[2] in contexts
+
+
+def test_a_large_runs_fronts_are_those_of_its_contexts(archlab_command, tmp_path, monkeypatch):
+    """From the command line: a run of which only rows of note are stored, against all of its points."""
+    monkeypatch.setattr("archlab.sweep.argv.MOST_TABLE", 50)
+    monkeypatch.setattr("archlab.sweep.argv.MOST_ROWS", 60)
+    words = ["model=gemma-2-9b", "model.mlp.d_ff=range(4096,16384,1024)", "model.attention.n_kv_heads=1,4,16",
+             "workload.context=8k,32k", f"objectives={', '.join(OBJECTIVES)}", "hardware=h200-sxm", "measure=never"]  # fmt: skip
+    assert archlab_command("sweep", *words, "out=some").code == 0
+    assert archlab_command("sweep", *words, "rows=all", "out=every").code == 0
+    some = pd.read_parquet(tmp_path / "some" / "points.parquet")
+    every = pd.concat(
+        [pd.read_parquet(p) for p in (tmp_path / "every" / "blocks").glob("*.parquet")], ignore_index=True
+    )
+    assert len(every) == 72 and len(some) < 72
+    for context, rows in every.groupby("context"):
+        best = rows.loc[sorted(brute_front(rows))]["point"]
+        assert set(some[some["front"] & (some["context"] == context)]["point"]) == set(best)
 
 
 def test_a_condition_leaves_points_out_of_the_front(space):
