@@ -111,7 +111,9 @@ def _given(key: str, word: str) -> _Given:
 
     text = word.partition("=")[2]
     if key in ("where", "objectives") and not text.startswith("["):
-        return _Given([text.strip("'\"")] if text.strip() not in ("", "null") else [])
+        text = text.strip().strip("'\"")
+        parts = text.split(",") if key == "objectives" else [text]
+        return _Given([part.strip() for part in parts] if text not in ("", "null") else [])
     try:
         parsed = OverridesParser.create().parse_override(word)
         value = parsed.value()
