@@ -22,10 +22,46 @@ THINNED = {
 """Of the slow tests of these files, many alike, `make test-slow` runs every n-th, `make test-all` every one."""
 
 
+LONG = (
+    "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[fit_matrix]",
+    "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[batch_context]",
+    "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[hostile_times]",
+    "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[window_and_pattern]",
+    "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[all_devices]",
+    "browser/test_report_page.py::test_axe[fast_heads-dark]",
+    "cli/test_commands.py::test_a_screen_and_a_document[check gemma-3-270m --context 64]",
+    "cli/test_commands.py::test_check_fails_with_exit_code_1_when_a_form_is_wrong",
+    "contract/test_audit.py::test_presets_in_small[gemma-3n-e2b]",
+    "contract/test_audit.py::test_presets_in_small[gemma-4-12b]",
+    "contract/test_audit.py::test_presets_in_small[gemma-4-26b-a4b]",
+    "contract/test_audit.py::test_presets_in_small[gemma-4-e2b]",
+    "contract/test_audit.py::test_presets_in_small[t5gemma",
+    "contract/test_audit.py::test_a_preset_at_full_size",
+    "contract/test_rows_and_modules.py::test_full_size_on_meta",
+    "contract/test_rows_and_modules.py::test_random_specs",
+    "memory/test_check_memory.py::test_rows_that_are_off_fail",
+    "memory/test_check_memory.py::test_few_layers_are_said_to_stand_for_all",
+    "memory/test_tracker.py::test_a_few_layers_tell_of_all",
+    "memory/test_tracker.py::test_the_peak_may_lie_elsewhere_at_full_depth",
+    "memory/test_tracker.py::test_parameters_cache_gradients_and_states_are_what_they_are_known_to_be",
+    "memory/test_tracker.py::test_as_json",
+    "memory/test_tracker.py::test_an_encoder_alone_has_no_decode_step",
+    "memory/test_memory_measured.py::test_a_step_runs_and_stands_beside_tracker_and_rows[training]",
+    "measure/test_sampled.py::test_one_configuration_is_verified_and_the_others_count_on_it",
+    "parity/test_gemma4.py::test_counts_are_the_rows[e2b]",
+    "sweep/test_search.py::test_a_sampler_comes_close_to_the_whole_front[tpe]",
+    "sweep/test_search.py::test_a_process_that_is_killed_loses_no_trial",
+    "sweep/test_search.py::test_a_log_cut_anywhere_goes_on_as_if_it_had_not_been",
+)
+"""Tests that take longest, by the beginning of their names: slow, so that the default suite stays one to run often."""
+
+
 def pytest_collection_modifyitems(items):
-    """Marks as `exhaustive` what is left to make test-all."""
+    """Marks as `slow` what takes longest, and as `exhaustive` what is left to make test-all."""
     seen = Counter()
     for item in items:
+        if any(f"tests/{name}" in item.nodeid or item.nodeid.startswith(name) for name in LONG):
+            item.add_marker(pytest.mark.slow)
         name = next((n for n in THINNED if item.nodeid.split("::")[0].endswith(n)), None)
         if name is not None and item.get_closest_marker("slow"):
             if seen[name] % THINNED[name]:

@@ -99,20 +99,31 @@ def test_fast_is_as_near_in_bf16(preset):
     assert found <= max(2 * own, 0.02), (found, own)
 
 
+def assert_near(found, reference, run):
+    """Within 1e-4 of the largest logit; of a random net that amplifies rounding, as near as the reference is to itself
+    with the last bit of its weights changed at random.
+    """
+    wanted = run(reference)
+    allowed = 1e-4 * max(wanted.abs().max().item(), 1e-3)
+    if (found - wanted).abs().max() > allowed:
+        other, generator = copy.deepcopy(reference), torch.Generator().manual_seed(5)
+        for parameter in other.parameters():
+            parameter.mul_(1 + 2**-23 * torch.randn(parameter.shape, generator=generator))
+        allowed = max(allowed, (run(other) - wanted).abs().max().item())
+    torch.testing.assert_close(found, wanted, rtol=0, atol=allowed)
+
+
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(spec=specs(everything=True), length=st.integers(2, 20), prompt=st.integers(1, 12))
 @torch.inference_mode()
 def test_random_specs(spec, length, prompt):
     reference, fast = pair(spec)
     given = inputs_of(reference, telling(spec, 2, length, length), torch.Generator().manual_seed(2))
-    wanted, found = reference(**{"ids": None, **given}), fast(**{"ids": None, **given})
-    scale = max(wanted.abs().max().item(), 1e-3)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * scale)
+    assert_near(fast(**{"ids": None, **given}), reference, lambda module: module(**{"ids": None, **given}))
     if spec.decodes and prompt < length:
         pieces = [prompt] + [1] * (length - prompt)
-        torch.testing.assert_close(
-            in_pieces(fast, given, pieces), in_pieces(reference, given, pieces), rtol=0, atol=1e-4 * scale
-        )
+        assert_near(in_pieces(fast, given, pieces), reference, lambda module: in_pieces(module, given, pieces))
 
 
 @pytest.mark.parametrize("preset", ONE_A_FAMILY)
