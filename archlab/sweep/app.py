@@ -46,6 +46,9 @@ def run(words: Sequence[str], say: Say = lambda _: None) -> Outcome | None:
     What an earlier run of the same settings stored in the same folder is not computed again.
     """
     started = datetime.now(UTC)
+    if {"-sc", "--shell-completion"} & set(words):  # its own words are no settings: install=bash
+        _hydra([w for w in words if not w.startswith("study=")])
+        return None
     command = prepare(list(words))
     command = replace(command, settings=checked(command.settings, command.flags))
     folder, told = Path(command.out), spoken(list(words))
