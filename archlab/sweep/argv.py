@@ -16,13 +16,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from archlab import yamlfile
 from archlab.analyzers.memory import setting
 from archlab.assemble import resolve
 from archlab.config import Serving, load_workload
 from archlab.engines import ENGINES
 from archlab.errors import ArchlabError, SpecError, UnknownNameError, nearest
 from archlab.hardware import Hardware
-from archlab.paths import group_files, user_dir
+from archlab.paths import data_dir, group_files, user_dir
 from archlab.precision import Precision
 from archlab.presets import load, read
 from archlab.spec import fields_of
@@ -52,11 +53,6 @@ PLAIN = (
     "study", "grid", "hold", "hold_by", "hold_workload", "hold_multiple", "limits", "per_character", "where",
     "objectives", "epsilon", "axis", "quality", "rows", "sample", "parts", "part", "measure", "out", "run_id",
 )  # fmt: skip
-FIRST = {
-    "model": "gemma-2-9b", "workload": "chat-8k", "hardware": "h200-sxm", "precision": "bf16", "engine": "ideal",
-}  # fmt: skip
-"""The groups' files where nothing is said: conf/config.yaml."""
-
 OWN = ("devices", "sample", "part", "run_id", "log")
 """Settings that archlab makes itself."""
 
@@ -141,7 +137,8 @@ def prepare(words: list[str]) -> Command:
     quality = _quality(_text(given.pop("quality", "quality=null")), beside)
     jobs, points = _sizes(given, axes)
     told = {k: w for k, w in given.items() if k not in ("out", "parts", "part") and not k.startswith("hydra")}
-    run_id = hash_of([told, files])[:12]
+    table = [] if quality is None else [Path(quality).read_bytes().hex()]
+    run_id = hash_of([told, files, *table])[:12]
     plain = not [k for k in words_given if k not in ("study", "out", "measure") and not k.startswith("hydra")]
     out = _text(given["out"]) if "out" in given else _folder(name, run_id, plain and study is not None)
     given |= {"run_id": f"run_id={run_id}", "out": f"out={hydra_text(out)}"}
@@ -159,7 +156,7 @@ def _checked(given: dict[str, str], axes: Mapping[str, Any], own_config: bool) -
     files = _model_files(given)
     if not own_config:
         _check_names(given, files, axes)
-        first = _text(given.get("workload", "workload=chat-8k")).split(",")[0]
+        first = _text(given.get("workload", f"={_composed()['workload']}")).split(",")[0]
         given.setdefault("hold_workload", f"hold_workload={first}")
     return files
 
@@ -210,7 +207,7 @@ def _known_columns(given: Mapping[str, str], axes: Mapping[str, Any], files: Map
     """The columns that the points will have: those of the first base where it runs first, and the axes; None where that
     cannot be computed, which the points then say.
     """
-    first = {group: _text(given.get(group, f"={name}")).split(",")[0] for group, name in FIRST.items()}
+    first = {group: _text(given.get(group, f"={name}")).split(",")[0] for group, name in _composed().items()}
     try:
         name = first["model"]
         spec = resolve(files[name]) if name in files else load(name)
@@ -221,6 +218,14 @@ def _known_columns(given: Mapping[str, str], axes: Mapping[str, Any], files: Map
         return None
     limits = ["max_context", "max_batch"] if _text(given.get("limits", "=false")) == "true" else []
     return list(dict.fromkeys([*axes, *found, *limits, *DEFAULTS]))
+
+
+def _composed() -> dict[str, str]:
+    """Group -> the file of it that Hydra takes where nothing is said."""
+    entries = yamlfile.read(data_dir("conf") / "config.yaml")["defaults"]
+    return {
+        group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items() if group in GROUPS
+    }
 
 
 def _list(word: str) -> list[str]:
@@ -417,7 +422,7 @@ def _check_names(given: Mapping[str, str], files: Mapping[str, dict[str, Any]], 
             if name not in found and not (group == "model" and name in files):
                 raise UnknownNameError(f"unknown {what} {name!r}{nearest(name, found)} ({_listing(group)})")
             bases += [files.get(name) or read(name)] if group == "model" else []
-    check_axes(axes, bases or [read("gemma-2-9b")])
+    check_axes(axes, bases or [read(_composed()["model"])])
 
 
 def _check_settings(given: Mapping[str, str]) -> None:

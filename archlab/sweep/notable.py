@@ -17,7 +17,7 @@ from archlab.errors import SpecError, nearest
 from archlab.sweep.axes import OTHER_KEYS
 from archlab.sweep.evaluate import Points
 from archlab.sweep.marginals import marginals
-from archlab.sweep.pareto import Objective, epsilon_front, front, parse_objective
+from archlab.sweep.pareto import DEFAULT, LIMIT, Objective, epsilon_front, front, parse_objective
 from archlab.sweep.where import parse_where
 
 MOST_FRONT = 20_000
@@ -26,7 +26,7 @@ MOST_FRONT = 20_000
 MOST_PLACES = 16
 """Places (a context, a device ...) of a large grid that have a front of their own."""
 
-DEFAULTS = ("memory_bytes", "prefill_bound_s", "decode_bound_s", "max_context")
+DEFAULTS = tuple(parse_objective(words).name for words in (*DEFAULT, LIMIT))
 """Objectives where a study names none: of these a device without a rate lacks some."""
 
 MARGINAL = ("params", "kv_cache_bytes", "memory_bytes", "prefill_bound_s", "decode_bound_s", "max_context")

@@ -30,6 +30,12 @@ _PAIRS = 2**17  # comparisons that are made at once
 _WORTH = 0.7  # a round that leaves more than this share is the last
 
 
+DEFAULT = ("min memory_bytes", "min prefill_bound_s", "min decode_bound_s")
+"""What is made small where nothing is said, and, where limits are asked, LIMIT besides."""
+
+LIMIT = "max max_context"
+
+
 @dataclass(frozen=True)
 class Objective:
     """A column to make small (min) or large (max)."""

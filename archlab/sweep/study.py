@@ -18,7 +18,7 @@ from archlab.schema import field_type, known_keys
 from archlab.spec import check_fields, choice, fields_of, flag, names, real, size, text
 from archlab.sweep.axes import HARDWARE_KEYS, OTHER_KEYS, PLACE_KEYS, axis_values, bare_key
 from archlab.sweep.hold import HELD, STEPS
-from archlab.sweep.pareto import Objective, parse_objective
+from archlab.sweep.pareto import DEFAULT, LIMIT, Objective, parse_objective
 from archlab.sweep.study_fields import (
     MEASURE,
     RATE,
@@ -187,10 +187,7 @@ def objectives_of(study: Study) -> tuple[Objective, ...]:
     If it does not say: the memory, and the bounds of both phases, whose columns every device with a rate has; where
     limits are asked, the longest context too.
     """
-    default = ("min memory_bytes", "min prefill_bound_s", "min decode_bound_s")
-    return tuple(
-        parse_objective(words) for words in study.objectives or (*default, *["max max_context"] * study.limits)
-    )
+    return tuple(parse_objective(words) for words in study.objectives or (*DEFAULT, *[LIMIT] * study.limits))
 
 
 def axis_of(name: str, study: Study) -> str:

@@ -149,6 +149,21 @@ def test_a_folder_that_holds_another_run_does_not_mix(archlab_command, tmp_path)
     assert set(points(tmp_path)["base"]) == {"gemma-2-9b"}
 
 
+def test_two_tables_of_losses_are_two_runs(archlab_command, tmp_path):
+    """What a table says is part of a run's name: another one does not write over it."""
+    found = []
+    for loss in (2.5, 3.5):
+        (tmp_path / "losses.csv").write_text(f"model,loss\ngemma-2-9b,{loss}\n")
+        done = archlab_command(
+            "sweep", "attention_heads", "quality=losses.csv", "hardware=l4", "measure=never", "--json"
+        )
+        found.append(json.loads(done.out)["run"])
+    read = [
+        pd.read_parquet(tmp_path / run / "points.parquet")["quality_loss"].dropna().unique().tolist() for run in found
+    ]
+    assert found[0] != found[1] and read == [[2.5], [3.5]]
+
+
 def test_hydras_own_flags(tmp_path):
     def run(*words):
         command = [sys.executable, "-m", "archlab.sweep", *words]
