@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from archlab.errors import SpecError
@@ -17,6 +19,13 @@ _SCALE = (
     | {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}
     | {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}
 )
+
+
+SECONDS = {"s": Fraction(1), "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9)}
+BYTES: Mapping[str, int] = {unit: n for unit, n in _SCALE.items() if unit != "B"}
+TOKENS = {"k": 1024, "K": 1024, "M": 1024**2}
+COUNTS = {"k": 1024, "K": 1024, "M": 10**6, "B": 10**9, "T": 10**12}
+"""Units of conditions (`memory_bytes <= 24 GiB`): k is 1024 of anything, M 2^20 of tokens alone."""
 
 
 def tokens(text: Any, name: str = "context") -> int:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archlab.errors import SpecError, nearest
-from archlab.units import memory, tokens
+from archlab.units import BYTES, COUNTS, SECONDS, TOKENS
 
 if TYPE_CHECKING:
     import pandas
@@ -39,12 +39,8 @@ Lookup = Callable[[str], Any]
 
 # ---------------------------------------------------------------- units
 
-_BYTES = {unit: memory(f"1 {unit}") for unit in ("KB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB")}
-_TIMES = {"s": Fraction(1), "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9)}
-_COUNTS = {"k": tokens("1k"), "K": tokens("1k"), "M": 10**6, "B": 10**9, "T": 10**12}
-_TOKENS = {unit: tokens(f"1{unit}") for unit in ("k", "K", "M")}
 _UNITS: dict[str, Mapping[str, int | Fraction]] = {
-    "bytes": _BYTES, "seconds": _TIMES, "a count": _COUNTS, "tokens": _TOKENS,
+    "bytes": BYTES, "seconds": SECONDS, "a count": COUNTS, "tokens": TOKENS,
 }  # fmt: skip
 _EXAMPLE = {"bytes": "24 GiB", "seconds": "20 ms", "a count": "9B", "tokens": "32k or 1M"}
 _OF_TOKENS = {"context", "window", "max_context", "trained_context", "source", "prefix", "new"}
@@ -413,7 +409,7 @@ class _Reader:
         if written.unit == "M" and "tokens" in within:
             if within != {"tokens"}:
                 raise _wrong(self.text, f"{written.shown} may be of tokens (2^20) or of a count (10^6); write it out")
-            scales = _TOKENS
+            scales = TOKENS
         exact = Fraction(written.digits.replace("_", "")) * scales[written.unit]
         if abs(exact) > 10**300:
             raise _wrong(self.text, f"{written.digits[:20]} is too large")
