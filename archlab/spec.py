@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from archlab.algebra import Number, ceil_div, divides, is_column, is_scalar, is_symbol, maximum, plain
 from archlab.errors import SpecError, nearest
 from archlab.rows import Op, Rows, Sizes, Split, State, Weight
+from archlab.shown import Shown
 
 # ---------------------------------------------------------------- fields and rules
 
@@ -124,15 +125,16 @@ def check_fields(schema: type, path: str, values: Mapping[str, Any]) -> None:
 
 def multiple_of(a_name: str, a: Number, b_name: str, b: Number) -> Rule:
     """The rule that b divides a."""
-    return divides(
-        b, a
-    ), lambda: f"{a_name} ({a}) must be a multiple of {b_name} ({b}); {_nearest_divisors(a, b)} would do"
+    return divides(b, a), lambda: f"{a_name} ({a}) must be a multiple of {b_name} ({b}){_nearest_divisors(a, b)}"
 
 
 def _nearest_divisors(n: Number, to: Number) -> str:
-    """'2 or 4' of 4 and 3: the divisors on either side, where there are two."""
+    """'; 2 or 4 would do' of 4 and 3: the divisors on either side, where there are two; nothing of what is no number."""
+    if not (is_scalar(n) and is_scalar(to)):
+        return ""
     divisors = [d for d in range(1, min(int(n), 4096) + 1) if n % d == 0]
-    return " or ".join(str(d) for d in (*[d for d in divisors if d < to][-1:], *[d for d in divisors if d > to][:1]))
+    near = [*[d for d in divisors if d < to][-1:], *[d for d in divisors if d > to][:1]]
+    return f"; {' or '.join(map(str, near))} would do"
 
 
 # ---------------------------------------------------------------- blocks
@@ -349,7 +351,7 @@ def repeat_pattern(pattern: tuple[str, ...], n_layers: Number) -> dict[str, Numb
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(Shown):
     """A model as data. Read by the ledger and by the builder, written by neither.
 
     `data` is the resolved YAML, from which overrides and sweeps start.

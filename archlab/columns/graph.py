@@ -55,6 +55,7 @@ class Graph:
         self.atoms: list[Atom] = []
         self.arrays: dict[int, np.ndarray] = {}  # of the inputs, on an open mesh
         self.n_axes = n_axes
+        self.slots: list[Poly] = []  # values that sentences speak of
         self._next_axis = n_axes  # a probe is an axis of its own
         self._known: dict[tuple[str, tuple[Key, ...]], int] = {}
         self._ranges: dict[Monomial, Range] = {(): (1.0, 1.0)}

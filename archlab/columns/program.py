@@ -36,8 +36,8 @@ class Program:
         probing = {i for i, line in enumerate(self.lines) if line.axes >> graph.n_axes}
         live = self._live(self.results.values())
         self.order = sorted(live - probing)
-        self.searches = {i: Search(self.lines, i, self._inner(i, probing), graph.n_axes) for i in self.order
-                         if self.lines[i].op == "largest"}  # fmt: skip
+        self.inner = {i: self._inner(i, probing) for i in self.order if self.lines[i].op == "largest"}
+        self.searches = {i: Search(self.lines, i, inner, graph.n_axes) for i, inner in self.inner.items()}
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self._memory: dict[int, np.ndarray] = {}
 

@@ -100,6 +100,11 @@ class Traced:
     def __bool__(self) -> bool:
         raise TypeError("a placeholder has no truth: a formula asks `if` of a size")
 
+    def __str__(self) -> str:
+        """In a sentence: a slot, in which its number can stand once it is known."""
+        self.graph.slots.append(self.poly)
+        return f"{{{len(self.graph.slots) - 1}}}"
+
     def __deepcopy__(self, memo: Any) -> Traced:
         return self
 

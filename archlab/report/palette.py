@@ -6,6 +6,7 @@ and dash and marker repeat the hue, so that a picture reads in grey.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 Pair = tuple[str, str]
@@ -16,7 +17,7 @@ CHROME: dict[str, Pair] = {
     "ink2": ("#4a5262", "#b6bfcd"), "ink3": ("#616a79", "#98a3b4"), "line": ("#e3e6eb", "#282e38"),
     "rule": ("#c8ccd4", "#414a58"), "accent": ("#1d5fd1", "#7fb0ff"), "on-accent": ("#fefefe", "#0f1218"),
     "wash": ("#eef3fc", "#1b2638"), "bar": ("#d7e4fa", "#22395f"), "limit": ("#b45309", "#f0a860"),
-    "band": ("#eceff3", "#222934"),
+    "band": ("#eceff3", "#222934"), "filled": ("#a9c6f5", "#2f5596"),
     "bound": ("#734c00", "#f3cf8a"), "bound-wash": ("#fdf0cf", "#33290f"),
     "measured": ("#0b6b4a", "#86dcb7"), "measured-wash": ("#dff3ea", "#12291f"),
     "no": ("#9a2c1d", "#f3a79a"), "no-wash": ("#fbe3de", "#381b16"),
@@ -99,6 +100,14 @@ def part(name: str) -> Pair:
 def part_variable(name: str) -> str:
     """The same colour as a variable of the style sheet."""
     return "part-" + (name if name in PARTS or name in KINDS else "other")
+
+
+def style(font: str, more: Mapping[str, Pair]) -> str:
+    """The variables of a style sheet in both palettes: the chrome, parts and kinds of layers, and more."""
+    names = CHROME | {f"part-{k}": pair for k, pair in {**PARTS, **KINDS}.items()} | dict(more)
+    light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))
+    chosen = f":root{{--font:{font};{light}}}"
+    return f'{chosen}\n@media screen{{:root[data-theme="dark"]:not(.printing){{{dark};color-scheme:dark}}}}'
 
 
 def readable(colour: str, behind: str, ratio: float = 4.6) -> str:
