@@ -20,11 +20,11 @@ _FACE = {
     "activations": "analyzers.activations",
     "memory": "analyzers.memory", "fit": "analyzers.fit", "Parallel": "parallel", "Training": "analyzers.training",
     "latency": "analyzers.latency", "formula": "analyzers.formula",
-    "evaluate": "sweep.evaluate", "build": "nn.build", "measure": "", "errors": "", "hf": "", "ledger": "ledger",
+    "evaluate": "sweep.evaluate", "build": "nn.build", "measure": "", "errors": "", "hf": "", "ledger": "",
 }  # fmt: skip
 
 if TYPE_CHECKING:
-    from archlab import errors, hf, measure
+    from archlab import errors, hf, ledger, measure
     from archlab.analyzers.activations import activations
     from archlab.analyzers.fit import fit
     from archlab.analyzers.flops import flops
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from archlab.analyzers.memory import memory
     from archlab.analyzers.params import params
     from archlab.analyzers.training import Training
-    from archlab.ledger import ledger
     from archlab.nn.build import build
     from archlab.parallel import Parallel
     from archlab.precision import Precision

@@ -106,10 +106,17 @@ class Fact:
 class Claim:
     """A wrong statement that is met, and what is right."""
 
+    id: str = text("short name of the claim")
+    source: str = text("a key of sources, where what is right is said")
     claim: str = text("what is said")
     right: str = text("what is so")
     why: str = text("why the mistake is made")
-    evidence: str = text("where what is right is said")
+    evidence: str = text("where in the sources what is right is said")
+
+    @property
+    def cited(self) -> Source:
+        """The source of what is right."""
+        return _file().sources[self.source]
 
 
 @dataclass(frozen=True)
@@ -163,17 +170,27 @@ def _file() -> _File:
         given = yamlfile.read(path)
         sources = {key: _one(Source, f"sources.{key}", entry) for key, entry in given["sources"].items()}
         facts = tuple(_fact(entry, sources) for entry in given["facts"])
-        return _File(sources, facts, tuple(_one(Claim, "claims", entry) for entry in given["claims"]))
+        return _File(sources, facts, tuple(_claim(entry, sources) for entry in given["claims"]))
 
 
 def _fact(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Fact:
     fact = _one(Fact, str(entry.get("id", "facts")), entry)
-    if fact.source not in sources:
-        raise SpecError(f"{fact.id}.source={fact.source!r} must be a key of sources{nearest(fact.source, sources)}")
+    _check_source(fact, sources)
     for label, value in fact.values.items():
         if isinstance(value, list) and len(value) != len(fact.parts):
             raise SpecError(f"{fact.id}.values.{label} must have {len(fact.parts)} entries, one for each of its parts")
     return fact
+
+
+def _claim(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Claim:
+    claim: Claim = _one(Claim, str(entry.get("id", "claims")), entry)
+    _check_source(claim, sources)
+    return claim
+
+
+def _check_source(said: Fact | Claim, sources: Mapping[str, Source]) -> None:
+    if said.source not in sources:
+        raise SpecError(f"{said.id}.source={said.source!r} must be a key of sources{nearest(said.source, sources)}")
 
 
 def _one(kind: type, path: str, entry: Mapping[str, Any]) -> Any:

@@ -46,7 +46,8 @@ def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> Model
 
     `overrides`: {"attention.n_kv_heads": 1}. A folder may have a plain name, unless a preset has it.
 
-    Raises ArchlabError with one sentence for anything that cannot be.
+    Raises ArchlabError with one sentence for anything that cannot be: UnknownNameError for a name that is not there,
+    SpecError for a value or a combination that breaks a rule.
     """
     if not isinstance(model, str | os.PathLike):
         raise SpecError(f"a model is a name or a path, not a value of type {type(model).__name__}")

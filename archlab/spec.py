@@ -129,7 +129,7 @@ def multiple_of(a_name: str, a: Number, b_name: str, b: Number) -> Rule:
 
 
 def _nearest_divisors(n: Number, to: Number) -> str:
-    """'; 2 or 4 would do' of 4 and 3: the divisors on either side, where there are two; nothing of what is no number."""
+    """'; 2 or 4 would do' of 4 and 3: the divisors on either side, where there are two; nothing of a letter."""
     if not (is_scalar(n) and is_scalar(to)):
         return ""
     divisors = [d for d in range(1, min(int(n), 4096) + 1) if n % d == 0]
@@ -352,9 +352,10 @@ def repeat_pattern(pattern: tuple[str, ...], n_layers: Number) -> dict[str, Numb
 
 @dataclass(frozen=True)
 class ModelSpec(Shown):
-    """A model as data. Read by the ledger and by the builder, written by neither.
+    """A model as data: what `load` returns. Read by the ledger and by the builder, written by neither.
 
-    `data` is the resolved YAML, from which overrides and sweeps start.
+    `data` is the resolved YAML, from which overrides and sweeps start. Sizes are ints, or columns of them.
+    `decoder` and `encoder` are stacks of layers with their blocks, `vision` and `audio` towers; None: not there.
     """
 
     name: str = text("how the model is called")

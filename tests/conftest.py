@@ -8,8 +8,10 @@ import pytest
 from archlab.cli.main import main
 
 THINNED = {
+    "browser/test_explorer.py": 3,
+    "browser/test_report_page.py": 2,
     "contract/test_audit.py": 4,
-    "contract/test_rows_and_modules.py": 4,
+    "contract/test_rows_and_modules.py": 8,
     "hf/test_hf_nonsense.py": 4,
     "memory/test_activations.py": 3,
     "memory/test_tracker.py": 3,
@@ -21,6 +23,18 @@ THINNED = {
 }
 """Of the slow tests of these files, many alike, `make test-slow` runs every n-th, `make test-all` every one."""
 
+
+SPARSE = {
+    "browser/test_report_page.py::test_axe": 3,
+    "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width": 3,
+    "browser/test_report_times.py::test_every_choice_has_its_picture": 2,
+    "contract/test_audit.py::test_presets_in_small": 4,
+    "contract/test_rows_and_modules.py::test_each_block_does_the_flops_of_its_rows": 3,
+    "contract/test_rows_and_modules.py::test_fvcore_counts_the_dense_flops": 8,
+    "memory/test_activations.py::test_rows_against_the_tracker": 3,
+    "parity/test_recurrentgemma.py": 2,
+}
+"""Of the tests that begin so, long and many alike, the default suite runs every n-th; the others are slow."""
 
 LONG = (
     "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[fit_matrix]",
@@ -60,13 +74,26 @@ def pytest_collection_modifyitems(items):
     """Marks as `slow` what takes longest, and as `exhaustive` what is left to make test-all."""
     seen = Counter()
     for item in items:
-        if any(f"tests/{name}" in item.nodeid or item.nodeid.startswith(name) for name in LONG):
+        if any(_begins(item, name) for name in LONG) or _left_out(item, seen):
             item.add_marker(pytest.mark.slow)
         name = next((n for n in THINNED if item.nodeid.split("::")[0].endswith(n)), None)
         if name is not None and item.get_closest_marker("slow"):
             if seen[name] % THINNED[name]:
                 item.add_marker(pytest.mark.exhaustive)
             seen[name] += 1
+
+
+def _begins(item, name):
+    return f"tests/{name}" in item.nodeid or item.nodeid.startswith(name)
+
+
+def _left_out(item, seen):
+    """Whether it is one of many alike, and not its turn; those that are slow anyway are not counted."""
+    name = None if item.get_closest_marker("slow") else next((n for n in SPARSE if _begins(item, n)), None)
+    if name is None:
+        return False
+    seen[name] += 1
+    return (seen[name] - 1) % SPARSE[name] > 0
 
 
 @dataclass

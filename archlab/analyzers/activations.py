@@ -69,8 +69,9 @@ def activations(
     chunk: int = 1024,
     rows: Ledger | None = None,
 ) -> Activations:
-    """The peak of a prefill (chunk) or a decode step with its cache, or with work.train of forward, loss and backward.
+    """Bytes at the peak of a prefill (chunk) or a decode step with its cache, or of forward, loss and backward.
 
+    precision      whose products say how wide an activation is: 2 bytes, or 4 in fp32
     attention      fused: scores stay on the chip | eager: they are stored
     checkpointing  none | selective: scores are computed again (Korthikanti et al., arXiv:2205.05198) | full: one stream
                    a layer is kept, and a layer is run again when it goes backward
@@ -78,7 +79,8 @@ def activations(
                    logits are stored (Cut Your Losses, arXiv:2411.09009)
     gradients      kept: they stand throughout (several passes add up) | made: they come as the pass makes them
     rows           the rows of one rank, where several share the model; else all
-    Logits are made of the rows that work.logits says. Raises ArchlabError.
+    The last three and `chunk` (rows of logits) are of work.train. Logits are made of the rows that work.logits says.
+    Raises ArchlabError.
     """
     for name, value, known in (("attention", attention, ATTENTION), ("checkpointing", checkpointing, CHECKPOINTING),
                                ("loss", loss, LOSS), ("gradients", gradients, GRADIENTS)):  # fmt: skip

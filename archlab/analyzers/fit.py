@@ -21,6 +21,7 @@ from archlab.errors import ArchlabError, SpecError
 from archlab.hardware import Hardware
 from archlab.parallel import Parallel
 from archlab.precision import Precision, load_precision, precision_names, with_kv
+from archlab.shown import Shown
 from archlab.spec import ModelSpec, Workload
 
 MOST_CONTEXT = 2**27
@@ -51,7 +52,7 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Shown):
     """The answer for `batch` sequences of `context` tokens.
 
     max_context      tokens at this batch, by memory alone; MOST_CONTEXT where nothing grows; 0 where none fits

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from archlab.algebra import Number
 from archlab.ledger import Entry, ledger
 from archlab.rows import DATA, Op
+from archlab.shown import Shown
 from archlab.spec import ModelSpec, Workload
 
 
 @dataclass(frozen=True)
-class Flops:
+class Flops(Shown):
     """FLOPs of one workload; `by_part` splits `.total`, `vector` counts elementwise operations of the forward pass."""
 
     total: Number
@@ -25,7 +26,12 @@ class Flops:
 
 
 def flops(spec: ModelSpec, work: Workload) -> Flops:
-    """Counts FLOPs of T new tokens ending at context S; with work.train, forward and backward."""
+    """Counts FLOPs of T new tokens ending at context S, of all sequences of the batch; with work.train of a whole step.
+
+    Exact ints for a plain spec: 2 a multiply-add, as in Kaplan et al., arXiv:2001.08361. A backward pass costs each
+    product once more for every operand whose gradient is wanted; recomputation is not counted.
+    Raises SpecError for a workload that the model cannot be given.
+    """
     total: Number = 0
     dense: Number = 0
     elementwise: Number = 0

@@ -26,6 +26,11 @@ LETTERS = {
 def formula(metric: str, spec: ModelSpec, letters: Sequence[str] = ()) -> Any:
     """A metric as a sympy expression in S (context, tokens), B (batch), E (tokens of a source), and the keys' letters.
 
+    metric   params (a count) | kv_cache (bytes in bf16) | flops_prefill (of S tokens, logits of the last) |
+             flops_decode (of one token that ends at S)
+    letters  keys of the model that stay symbols: d_model D, n_layers L, attention.n_kv_heads K ... (LETTERS)
+    Raises UnknownNameError for a metric or a key that has none.
+
     >>> formula("kv_cache", archlab.load("gemma-2-9b"))
     172032*B*S + 172032*B*Min(4096, S)
     """
@@ -50,4 +55,13 @@ def formula(metric: str, spec: ModelSpec, letters: Sequence[str] = ()) -> Any:
         "flops_prefill": lambda: flops(spec, work).total,
         "flops_decode": lambda: flops(spec, work.decode()).total,
     }[metric]()
-    return sympy.expand(computed)
+    return sympy.expand(_grouped(computed))
+
+
+def _grouped(computed: Any) -> Any:
+    """Query heads a KV head are n_heads / n_kv_heads, which the rules keep whole: nothing is rounded."""
+    import sympy
+
+    heads = sympy.Symbol(LETTERS["attention.n_kv_heads"], integer=True, positive=True)
+    rounded = [e for e in sympy.sympify(computed).atoms(sympy.floor) if sympy.denom(e.args[0]) == heads]
+    return computed if not rounded else computed.subs({e: e.args[0] for e in rounded})

@@ -16,11 +16,12 @@ from archlab.formats import FORMATS
 from archlab.items import Item, by_kind
 from archlab.ledger import ledger
 from archlab.precision import Precision, cache_precision
+from archlab.shown import Shown
 from archlab.spec import ModelSpec, Workload
 
 
 @dataclass(frozen=True)
-class KVCache:
+class KVCache(Shown):
     """Bytes, split by what holds them: global, local (and recurrent state, cross-attention source)."""
 
     total: Number
@@ -40,6 +41,7 @@ def kv_cache(
     """Bytes of the cache once `context` tokens of `batch` sequences have gone by, each with so many `source` tokens.
 
     precision  the format of the cache (bf16, fp8, q8_0 ...), or a precision, whose `kv` is meant
+    engine     whose layout is counted: ideal | hf | vllm | llama_cpp
     options    the engine's own, by its own names (`archlab engines` lists them)
     by_part: global and local keys and values, recurrent (states that do not grow), source (the encoder's keys and
     values, kept by cross-attention or merged attention). Layers that share another's K/V hold none.

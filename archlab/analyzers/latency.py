@@ -25,6 +25,7 @@ from archlab.hardware import Hardware, load_hardware
 from archlab.ledger import Ledger, ledger
 from archlab.parallel import Parallel, ranks
 from archlab.precision import Precision, load_precision
+from archlab.shown import Shown
 from archlab.spec import ModelSpec, Workload
 from archlab.units import show_tokens
 
@@ -35,7 +36,7 @@ NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Latency:
+class Latency(Shown):
     """Seconds of one pass, by part, and what stands behind them.
 
     source          bound: the roofline | predicted: laws of kernels | composed: exact shapes that were measured
@@ -64,9 +65,12 @@ class Latency:
 
 
 def latency(spec: ModelSpec, work: Workload, hardware: str | Hardware, precision: str | Precision = "bf16") -> Latency:
-    """Time of one forward pass: composed, predicted, or the bound, as far as the device is known.
+    """Seconds of one forward pass of the whole batch: composed, predicted, or the bound, as far as the device is known.
 
-    Raises SpecError where the device has no rate for the format.
+    hardware   a name, the path of a device's YAML, or a Hardware; one device
+    precision  a name of conf/precision, the path of one, or a Precision: weights, cache and products
+    Raises ArchlabError for names that are not there, SpecError where the device has no rate for the format and for
+    training. The bound is a roofline (Williams et al., CACM 2009), operation by operation.
     """
     device, form, rows = load_hardware(hardware), load_precision(precision), ledger(spec, work)
     found = replace(bound(rows, device, form), assumptions=tuple(_of_bound(device, form)))

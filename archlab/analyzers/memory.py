@@ -22,6 +22,7 @@ from archlab.ledger import Entry, Ledger, ledger, stored
 from archlab.parallel import Parallel, Rank, load_parallel, ranks
 from archlab.precision import Precision, load_precision
 from archlab.rows import Weight
+from archlab.shown import Shown
 from archlab.spec import ModelSpec, Workload
 from archlab.units import memory as memory_bytes
 from archlab.units import show_count
@@ -47,7 +48,7 @@ class OnRank:
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Shown):
     """Bytes of a device that a workload needs, and what the engine takes; of the fullest rank.
 
     needed    what must fit: the items on the device
@@ -121,6 +122,7 @@ def memory(
 ) -> Memory:
     """Bytes that a workload takes on each device: of a served prefill and the decoding after it, or a training step.
 
+    hardware   a name, the path of a device's YAML, or a Hardware; left out, there is nothing to fit into
     precision  of the weights, as an engine stores them; kv: another format for the cache
     engine     whose layout, steps and overheads are counted; `options` are its own, by its own names
     parallel   tp, pp, cp, ep, dp: ranks, of which the fullest decides

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from archlab.algebra import Number, floor_div, octets
 from archlab.ledger import ledger, own_weights, stored
 from archlab.precision import Precision
+from archlab.shown import Shown
 from archlab.spec import ModelSpec
 
 PARTS = (
@@ -17,7 +18,7 @@ PARTS = (
 
 
 @dataclass(frozen=True)
-class Params:
+class Params(Shown):
     """Parameters (exact ints for a plain spec). `by_role` splits a part: ('attention', 'q') -> count.
 
     by_stack   decoder, encoder, vision, audio -> its parameters by part
@@ -37,7 +38,11 @@ class Params:
 
 
 def params(spec: ModelSpec) -> Params:
-    """Counts parameters from the weights that the blocks declare."""
+    """Counts parameters from the weights that the blocks declare: exact ints, or columns for a spec of columns.
+
+    A tied table counts once, buffers and weights that nothing reads only in `checkpoint`. Nothing is raised: a spec
+    that `load` returned can be counted.
+    """
     rows = ledger(spec)
     by_part: dict[str, Number] = {}
     by_role: dict[tuple[str, str], Number] = {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from archlab.analyzers.diagram_words import sharing
 from archlab.analyzers.flops import flops
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.analyzers.params import Params, params, weight_bytes
@@ -177,12 +178,12 @@ def _attention(found: dict[str, Any]) -> list[str]:
     for layer in found["layers"]:
         if "n_kv_heads" not in layer:
             continue
-        sharing = {1: "MQA", layer["n_heads"]: "MHA"}.get(layer["n_kv_heads"], "GQA")
         extras = ["QK-norm"] if layer["qk_norm"] else []
         extras += ["V-norm"] if layer["v_norm"] else []
         extras += [f"soft-cap {layer['softcap']:g}"] if layer["softcap"] else []
-        heads = f"{layer['n_heads']} query / {layer['n_kv_heads']} KV heads x {layer['head_dim']}, {sharing}"
-        lines.setdefault(layer["kind"], ", ".join([heads, *extras]))
+        heads = f"{layer['n_heads']} query / {layer['n_kv_heads']} KV heads x {layer['head_dim']}"
+        shared = sharing(layer["n_heads"], layer["n_kv_heads"])
+        lines.setdefault(layer["kind"], ", ".join([heads, shared, *extras]))
     if len(set(lines.values())) == 1:
         return [f"attention   {next(iter(lines.values()))}"]
     return [f"attention   {kind}: {line}" for kind, line in lines.items()]

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from archlab.cli.screen import html_file, one_model, print_json, say, split_words, stopping
+from archlab.cli import complete
+from archlab.cli.output import Csv, show
+from archlab.cli.screen import html_file, one_model, print_json, say, split_words, stopping, waiting
 from archlab.errors import ArchlabError, SpecError
 
 app = typer.Typer(
@@ -19,14 +21,19 @@ app = typer.Typer(
 )
 
 Words = Annotated[
-    list[str], typer.Argument(help="MODEL (a preset or a YAML file), and key=value to change it", show_default=False)
+    list[str],
+    typer.Argument(
+        help="MODEL (a preset or a YAML file), and key=value to change it",
+        show_default=False,
+        autocompletion=complete.model,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Context = Annotated[str | None, typer.Option(help="tokens: 8192 or 8k", show_default=False)]
 
 
 @app.command("models")
-def models_command(json: Json = False) -> None:
+def models_command(json: Json = False, csv: Csv = False) -> None:
     """List the models that archlab knows."""
     from archlab.analyzers.params import params
     from archlab.cli.describe import pattern_text
@@ -40,20 +47,30 @@ def models_command(json: Json = False) -> None:
             specs.append(load(name))
         except ArchlabError as problem:  # one bad file of the user's does not hide the others
             say(f"archlab: {name}: {problem}")
-    if json:
-        return print_json(
-            [{"name": s.name, "family": s.family, "params": params(s).total, "context": s.context} for s in specs]
-        )
-    rows = [[s.name, s.family, show_count(params(s).total), show_tokens(s.context), pattern_text(s)] for s in specs]
-    print(table(["model", "family", "parameters", "context", "layers"], rows, left=(0, 1, 4)))
+
+    def screen() -> str:
+        rows = [[s.name, s.family, show_count(params(s).total), show_tokens(s.context), pattern_text(s)] for s in specs]
+        return table(["model", "family", "parameters", "context", "layers"], rows, left=(0, 1, 4))
+
+    keys = ("name", "family", "params", "context")
+    show(
+        lambda: [dict(zip(keys, (s.name, s.family, params(s).total, s.context), strict=True)) for s in specs],
+        screen, json, csv,
+    )  # fmt: skip
 
 
 @app.command()
 def hardware(
     name: Annotated[
-        str | None, typer.Argument(help="a device, or the path of a YAML that describes one", show_default=False)
+        str | None,
+        typer.Argument(
+            help="a device, or the path of a YAML that describes one",
+            show_default=False,
+            autocompletion=complete.hardware,
+        ),
     ] = None,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """List devices, or show one: memory, bandwidth, peak rates, links, price, and where each comes from."""
     from archlab.cli.devices import facts, listing, screen
@@ -63,29 +80,29 @@ def hardware(
     if name is not None:
         device = load_hardware(name)
         path = name if is_path(name) else str(group_files("hardware")[name])
-        return print_json(facts(device)) if json else print(screen(device, path))
+        return show(lambda: facts(device), lambda: screen(device, path), json, csv)
     devices = []
     for known in hardware_names():
         try:
             devices.append(load_hardware(known))
         except ArchlabError as problem:  # one bad file of the user's does not hide the others
             say(f"archlab: {known}: {problem}")
-    print_json([facts(d) for d in devices]) if json else print(listing(devices))
+    show(lambda: [facts(d) for d in devices], lambda: listing(devices), json, csv)
 
 
 @app.command()
-def engines(json: Json = False) -> None:
+def engines(json: Json = False, csv: Csv = False) -> None:
     """List the engines: their options with defaults, and the precisions that they run."""
     from archlab.cli.engines import facts, listing
     from archlab.engines import ENGINES
 
-    print_json([facts(engine) for engine in ENGINES.values()]) if json else print(listing())
+    show(lambda: [facts(engine) for engine in ENGINES.values()], listing, json, csv)
 
 
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="name of the model; NAME.yaml is written here")],
-    start: Annotated[str, typer.Option("--from", help="the model to start from")],
+    start: Annotated[str, typer.Option("--from", help="the model to start from", autocompletion=complete.model)],
     json: Json = False,
 ) -> None:
     """Write a model YAML to edit, its fields explained."""
@@ -103,26 +120,33 @@ def new(
 
 
 @app.command()
-def describe(words: Words, json: Json = False) -> None:
+def describe(words: Words, json: Json = False, csv: Csv = False) -> None:
     """The architecture on one screen: layers, parameters by part, KV cache and FLOPs at three contexts."""
     from archlab.cli.describe import facts, screen
     from archlab.presets import load
 
     model, overrides = one_model(words)
     spec = load(model, overrides)
-    if json:
-        return print_json(facts(spec, overrides))
-    print(screen(spec, overrides))
+    show(lambda: facts(spec, overrides), lambda: screen(spec, overrides), json, csv)
 
 
 @app.command()
 def compare(
-    words: Annotated[list[str], typer.Argument(help="MODEL MODEL ...", show_default=False)],
+    words: Annotated[
+        list[str], typer.Argument(help="MODEL MODEL ...", show_default=False, autocompletion=complete.model)
+    ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="write the HTML report here")] = None,
-    workload: Annotated[str | None, typer.Option(help="names of conf/workload; chat-8k,long-128k")] = None,
-    hardware: Annotated[str | None, typer.Option(help="names of archlab hardware; h200-sxm,rtx-4090")] = None,
-    precision: Annotated[str | None, typer.Option(help="a name of conf/precision; bf16")] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="names of conf/workload; chat-8k,long-128k", autocompletion=complete.workload)
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option(help="names of archlab hardware; h200-sxm,rtx-4090", autocompletion=complete.hardware)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="a name of conf/precision; bf16", autocompletion=complete.precision)
+    ] = None,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Models side by side: a table here, or the HTML report with -o."""
     from archlab.cli.describe import comparison, facts
@@ -140,13 +164,12 @@ def compare(
         from archlab.sweep.compare import write_comparison
 
         places = ((workload or "chat-8k,long-128k").split(","), (hardware or "h200-sxm,rtx-4090").split(","))
-        path = write_comparison(specs, *places, precision or "bf16", html_file(out), ["compare", *words])
+        with waiting(f"computing the tables of {len(specs)} models"):
+            path = write_comparison(specs, *places, precision or "bf16", html_file(out), ["compare", *words])
         return print_json({"report": str(path)}) if json else print(path)
     if workload or hardware or precision:
         raise SpecError("workload, hardware and precision shape the report; name its file with -o")
-    if json:
-        return print_json([facts(spec) for spec in specs])
-    print(comparison(specs))
+    show(lambda: [facts(spec) for spec in specs], lambda: comparison(specs), json, csv)
 
 
 @app.command()
@@ -164,23 +187,39 @@ def check(
 
     model, overrides = one_model(words)
     work = tracked if memory else audited
-    ok, document, screen = work(load(model, overrides), None if context is None else tokens(context), batch)
+    with waiting(f"building {model} on the meta device and tracing it"):
+        ok, document, screen = work(load(model, overrides), None if context is None else tokens(context), batch)
     print_json(document) if json else print(screen())
     raise typer.Exit(0 if ok else 1)
 
 
 @app.command()
 def fit(
-    words: Annotated[list[str], typer.Argument(help="MODEL ..., and key=value to change them", show_default=False)],
-    hardware: Annotated[str | None, typer.Option(help="names of archlab hardware; h200-sxm,rtx-4090")] = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            help="MODEL ..., and key=value to change them", show_default=False, autocompletion=complete.model
+        ),
+    ],
+    hardware: Annotated[
+        str | None, typer.Option(help="names of archlab hardware; h200-sxm,rtx-4090", autocompletion=complete.hardware)
+    ] = None,
     context: Annotated[
         str | None, typer.Option(help="tokens of a sequence: 32768 or 32k; 8k", show_default=False)
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="sequences at once")] = 1,
     images: Annotated[int, typer.Option(min=0, help="images of a sequence, among its tokens")] = 0,
-    precision: Annotated[str, typer.Option(help="a name of conf/precision: bf16, fp8, int4, q4_k_m ...")] = "bf16",
-    kv: Annotated[str | None, typer.Option(help="format of the cache: bf16, fp8, q8_0 ...", show_default=False)] = None,
-    engine: Annotated[str, typer.Option(help="a name of archlab engines")] = "ideal",
+    precision: Annotated[
+        str,
+        typer.Option(help="a name of conf/precision: bf16, fp8, int4, q4_k_m ...", autocompletion=complete.precision),
+    ] = "bf16",
+    kv: Annotated[
+        str | None,
+        typer.Option(
+            help="format of the cache: bf16, fp8, q8_0 ...", show_default=False, autocompletion=complete.kv_format
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="a name of archlab engines", autocompletion=complete.engine)] = "ideal",
     engine_option: Annotated[
         list[str] | None, typer.Option(help="key=value, by the engine's own name; may be repeated", show_default=False)
     ] = None,
@@ -197,6 +236,7 @@ def fit(
         str | None, typer.Option(help="bytes to fit into, instead of the device's: 20 GiB", show_default=False)
     ] = None,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Does it fit? Memory of models on devices, the longest context, the largest batch, and what would make it fit.
 
@@ -225,10 +265,11 @@ def fit(
     asked = ask(
         [load(name, overrides) for name in names], settings, batch, None if context is None else tokens(context)
     )
-    if json:
-        print_json([facts(a) for a in asked] if len(asked) > 1 else facts(asked[0]))
-    else:
-        print(matrix(asked) if len(asked) > 1 else screen(asked[0]))
+    several = len(asked) > 1
+    show(
+        lambda: [facts(a) for a in asked] if several else facts(asked[0]),
+        lambda: matrix(asked) if several else screen(asked[0]), json, csv,
+    )  # fmt: skip
     raise typer.Exit(0 if all(a.answer.fits for a in asked) else 1)
 
 
@@ -247,6 +288,7 @@ def measure(
         bool, typer.Option("--sampled", help="compose the time from models of fewer layers, verified on a deeper one")
     ] = False,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Time prefill and decode of the built module here, beside the bound that this device's measured rates give."""
     from archlab.cli.measure import facts, predictions, screen, time_phases
@@ -255,19 +297,24 @@ def measure(
 
     model, overrides = one_model(words)
     spec = load(model, overrides)
-    records = time_phases(spec, tokens(context or "512"), batch, phase, device, dtype, backend, sampled)
+    with waiting(f"building and timing {model}"):
+        records = time_phases(spec, tokens(context or "512"), batch, phase, device, dtype, backend, sampled)
     beside = predictions(spec, records)
-    print_json(facts(records, beside)) if json else print(screen(records, beside))
+    show(lambda: facts(records, beside), lambda: screen(records, beside), json, csv)
     raise typer.Exit(int(any(r.status == "failed" for r in records)))
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+    cls=complete.Sweep,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
 )
 def sweep(
     context: typer.Context,
     study: Annotated[
-        str | None, typer.Argument(help="a file of sweeps/, by name, or a YAML of your own", show_default=False)
+        str | None,
+        typer.Argument(
+            help="a file of sweeps/, by name, or a YAML of your own", show_default=False, autocompletion=complete.study
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -284,10 +331,19 @@ def sweep(
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def search(
-    study: Annotated[str, typer.Argument(help="a file of sweeps/, by name, or a YAML of your own", show_default=False)],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="a file of sweeps/, by name, or a YAML of your own", show_default=False, autocompletion=complete.study
+        ),
+    ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="key=value, as a sweep's; several values are searched", show_default=False),
+        typer.Argument(
+            help="key=value, as a sweep's; several values are searched",
+            show_default=False,
+            autocompletion=complete.setting,
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="points to try, an earlier run's counted; 200")] = None,
     sampler: Annotated[str | None, typer.Option(help="nsga2 or tpe; nsga2")] = None,
@@ -309,13 +365,21 @@ def search(
 @app.command(name="tornado")
 def tornado_command(
     words: Words,
-    workload: Annotated[str, typer.Option(help="a file of conf/workload")] = "chat-8k",
-    hardware: Annotated[str | None, typer.Option(help="a device, for bounds and memory", show_default=False)] = None,
-    precision: Annotated[str, typer.Option(help="a file of conf/precision")] = "bf16",
+    workload: Annotated[
+        str, typer.Option(help="a file of conf/workload", autocompletion=complete.workload)
+    ] = "chat-8k",
+    hardware: Annotated[
+        str | None,
+        typer.Option(help="a device, for bounds and memory", show_default=False, autocompletion=complete.hardware),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="a file of conf/precision", autocompletion=complete.precision)
+    ] = "bf16",
     metric: Annotated[
         list[str] | None, typer.Option(help="a column of a sweep; give it several times", show_default=False)
     ] = None,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Show what moves a model's numbers: each size halved and doubled alone, the largest change first."""
     from archlab.cli.explore import bars, records, sensitivity
@@ -325,7 +389,7 @@ def tornado_command(
     model, overrides = one_model(words)
     spec = load(model, overrides)
     rows = sensitivity(spec, load_workload(workload, spec), hardware, precision, metric or [])
-    print_json(records(rows)) if json else print(bars(rows))
+    show(lambda: records(rows), lambda: bars(rows), json, csv)
 
 
 @app.command()
@@ -333,6 +397,7 @@ def nearest(
     words: Words,
     count: Annotated[int, typer.Option("-k", help="how many", min=1)] = 3,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Name the released models nearest to a shape, and what differs: archlab nearest gemma-2-9b n_layers=30."""
     from dataclasses import asdict
@@ -342,20 +407,53 @@ def nearest(
 
     model, overrides = one_model(words)
     found = neighbours(load(model, overrides), count)
-    print_json([asdict(n) for n in found]) if json else print(listing(found))
+    show(lambda: [asdict(n) for n in found], lambda: listing(found), json, csv)
+
+
+@app.command()
+def explore(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="MODEL ...; every decoder that archlab knows if none is named",
+            show_default=False,
+            autocompletion=complete.model,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="the HTML file")] = Path("explorer.html"),
+    json: Json = False,
+) -> None:
+    """Write the explorer: a page of sliders that computes a model's numbers in the browser, offline."""
+    from archlab.cli.explorer import write_explorer
+
+    names, overrides = split_words(words or [])
+    if overrides:
+        raise SpecError(
+            f"explore takes models, not {next(iter(overrides))}=...; move its slider, or write a YAML (archlab new)"
+        )
+    path = write_explorer(names, html_file(out), say)
+    print_json({"explorer": str(path), "bytes": path.stat().st_size}) if json else print(path)
 
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="a run's folder")],
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="a run's folder; with --all one of many runs, reports/ if not given", show_default=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="the HTML file; RUN/report.html if not given")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="each run of the folder to its index.html, and an index over them")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Render the HTML report of a run again, from its stored results."""
-    from archlab.report import render
+    """Render the HTML report of a run again, from its stored results; with --all a gallery of every run in a folder.
 
-    path = render(run, None if out is None else html_file(out))
-    return print_json({"report": str(path)}) if json else print(path)
+    A report is one file. The pages of a gallery share the drawing library, in assets/ beside them.
+    """
+    from archlab.cli.report import page, pages
+
+    pages(run, out, json) if every else page(run, out, json)
 
 
 def main(arguments: Any = None) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from archlab import yamlfile
 from archlab.errors import ArchlabError, SpecError
 
 OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=", re.DOTALL)
+
+
+PATIENCE = 2.0
+"""Seconds after which work says what it is at."""
 
 
 @contextmanager
@@ -44,6 +49,24 @@ def fail(sentence: str) -> None:
 def say(text: str) -> None:
     """Progress, to stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def aside(text: str) -> None:
+    """What is worth knowing beside the data, to stderr, dim where that is a terminal that wants colour."""
+    say(f"\033[2m{text}\033[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else text)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says what is being done where it takes longer than PATIENCE, on a stderr that is a terminal."""
+    told = threading.Timer(PATIENCE, lambda: aside(f"{what} ..."))
+    told.daemon = True
+    if sys.stderr.isatty():
+        told.start()
+    try:
+        yield
+    finally:
+        told.cancel()
 
 
 def print_json(document: Any) -> None:

@@ -68,6 +68,8 @@ def build(
 ) -> Decoder:
     """The decoder that a spec describes: model(ids) -> logits, model.init_cache(batch, context), model(ids, cache).
 
+    ids are whole numbers of shape (B, T), logits (B, T, V), or (B, 1, V) with logits="last". An encoder-decoder takes
+    decoder_ids= beside them, a model with a tower pixels=; an encoder alone returns hidden states (B, T, D).
     Weights are random, drawn from `seed` (init=False leaves the memory as it was found; meta has none).
     fast    the same decoder, with the same parameters, made for inference at speed instead of reading (see nn/fast)
     Raises SpecError for a spec of columns or symbols, ArchlabError for a fast one on a GPU without Triton.

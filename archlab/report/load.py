@@ -1,4 +1,4 @@
-"""A run folder, read and checked: run.json beside points, measured, curves, layers and marginals as parquet."""
+"""A run folder, read and checked: run.json beside points and what else the run has as parquet."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from archlab.report.thin import thinned
 SCHEMA = 1
 """The newest run.json that this version reads."""
 
-KINDS = ("study", "compare")
+KINDS = ("study", "compare", "family")
 
 _SHAPE: dict[str, tuple[type, ...]] = {
     "name": (str,), "question": (str,), "axes": (list,), "bases": (list,), "hardware": (dict,), "workloads": (dict,),
     "precisions": (dict,), "formulas": (list,), "assumptions": (list,), "provenance": (dict,), "objectives": (list,),
-    "evidence": (list,), "notes": (list,),
+    "evidence": (list,), "notes": (list,), "diagrams": (list,),
 }  # fmt: skip
 """Key of run.json -> what it must be."""
 
@@ -32,6 +32,9 @@ PLACES = ("workload.", "hardware", "precision", "engine")
 
 _NEEDED = ("point", "base", "status", "workload", "hardware", "precision")
 """Columns without which points.parquet is not one."""
+
+_BESIDE = ("measured", "curves", "layers", "marginals", "batches", "operations")
+"""Tables that a run may have beside its points."""
 
 Record = Mapping[str, Any]
 """One row of a table; an absent value is None."""
@@ -60,6 +63,8 @@ class Run:
     curves: pd.DataFrame
     layers: pd.DataFrame
     marginals: pd.DataFrame
+    batches: pd.DataFrame
+    operations: pd.DataFrame
     every: pd.DataFrame
 
     @property
@@ -105,6 +110,16 @@ class Run:
     def layer_rows(self) -> dict[str, list[Record]]:
         """Point -> its layers, in order."""
         return {p: sorted(rows, key=lambda r: r["index"]) for p, rows in _by_point(self.layers).items()}
+
+    @cached_property
+    def batch_rows(self) -> dict[str, list[Record]]:
+        """Point -> memory and decode times by place, context and batch."""
+        return _by_point(self.batches)
+
+    @cached_property
+    def operation_rows(self) -> dict[str, list[Record]]:
+        """Point -> its kinds of operation by place, workload and phase."""
+        return _by_point(self.operations)
 
     @cached_property
     def measured_rows(self) -> list[Record]:
@@ -159,7 +174,7 @@ def load_run(run: str | Path) -> Run:
     meta = _meta(folder)
     every = _frame(folder / "points.parquet")
     _check_points(folder, every, [a["key"] for a in meta["axes"]])
-    frames = {name: _frame(folder / f"{name}.parquet") for name in ("measured", "curves", "layers", "marginals")}
+    frames = {name: _frame(folder / f"{name}.parquet") for name in _BESIDE}
     drawn = () if frames["curves"].empty else frames["curves"]["point"].unique()
     return Run(folder, meta, thinned(every, drawn), every=every, **frames)
 
@@ -187,6 +202,8 @@ def _whole(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
         meta.setdefault(key, kinds[0]())
         if not isinstance(meta[key], kinds):
             raise ArchlabError(f"{str(path)!r}: {key} must be a {kinds[0].__name__}, not {type(meta[key]).__name__}")
+    if meta["kind"] == "family" and not meta.get("generations"):
+        raise ArchlabError(f"{str(path)!r}: a family must have generations")
     for axis in meta["axes"]:
         if not isinstance(axis, dict) or "key" not in axis or not isinstance(axis.get("values"), list):
             raise ArchlabError(f"{str(path)!r}: an axis must have a key and a list of values, not {axis!r}")

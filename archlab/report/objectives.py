@@ -34,6 +34,11 @@ def aims(run: Run) -> list[Aim]:
     return found
 
 
+def numbered(run: Run, wanted: Sequence[str]) -> list[Aim]:
+    """Those of some columns that the run has numbers for, and that vary; nobody said which way is better."""
+    return [Aim(quantity(column)) for column in wanted if _has(run, column)]
+
+
 def qualities(run: Run) -> list[Aim]:
     """The columns that a user's table gave; which way is better, it does not say."""
     return [Aim(quantity(c)) for c in run.points.columns if str(c).startswith(QUALITY) and _has(run, c)]

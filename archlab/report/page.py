@@ -18,7 +18,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from archlab.errors import ArchlabError
-from archlab.report import headline, palette, words
+from archlab.report import family, headline, palette, words
 from archlab.report.charts.frame import FONT, TEMPLATE
 from archlab.report.facets import Facet, facets
 from archlab.report.load import Run, load_run
@@ -26,11 +26,16 @@ from archlab.report.parts import Section
 from archlab.report.points import Cast, cast
 from archlab.report.sections import sections
 
-SCRIPTS = ("start", "theme", "filter", "text", "plots", "matrix", "marks", "tables", "raw", "contents", "main")
+SCRIPTS = (
+    "start", "theme", "filter", "text", "plots", "matrix", "marks", "tables", "raw", "contents", "address", "main",
+)  # fmt: skip
 """The page's script, in the order in which its files are joined."""
 
-PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
+PLOTLY = "plotly-basic-4.1.1.min.js.gz"
 """The drawing library, in vendor/ beside its licence. Packed: the page inflates it."""
+
+SHARED_PLOTLY = PLOTLY.removesuffix(".gz")
+"""The same as a file that pages share: a page that was opened from a disk may run a script beside it, not fetch one."""
 
 MARGINALS = 1500
 """Rows of marginals.parquet beyond which a page has those alone that it draws."""
@@ -46,7 +51,12 @@ def render(run: Path, out: Path | None = None) -> Path:
     The same run gives the same bytes. The file is complete or not there: it is written beside and then moved.
     """
     target = Path(run) / "report.html" if out is None else Path(out)
-    text = html(load_run(run))
+    write(target, html(load_run(run)))
+    return target
+
+
+def write(target: Path, text: str) -> None:
+    """A text file by way of a temporary name beside it. Raises ArchlabError."""
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         beside.write_text(text, encoding="utf-8", newline="\n")
@@ -54,30 +64,42 @@ def render(run: Path, out: Path | None = None) -> Path:
     except OSError as e:
         beside.unlink(missing_ok=True)
         raise ArchlabError(f"the report cannot be written to {str(target)!r}: {e.strerror or e}") from e
-    return target
 
 
-def html(run: Run) -> str:
-    """The page as text."""
+def html(run: Run, assets: str = "") -> str:
+    """The page as text, with the drawing library inside it, or beside it in the folder `assets` ('../assets').
+
+    A page with a folder is one of several (see gallery), and leads back to their index.
+    """
     points = cast(run)
     pills = facets(points)
-    made = sections(points)
-    return _environment().get_template("page.html").render(
-        headline=words.sentence(headline.headline(points)), lede=headline.lede(points), run=run, cast=points,
+    finding, more = heading(points)
+    made = family.family_sections(points) if run.meta["kind"] == family.FAMILY else sections(points)
+    return environment().get_template("page.html").render(
+        headline=finding, lede=more, run=run, cast=points,
         pills=pills, sections=made, moment=words.moment(run.meta["provenance"].get("started_utc")),
         tags={tag for section in made for card in section.cards for tag in card.tags},
-        css=Markup(_text("page.css")), colours=Markup(_colours(points)), script=Markup(_script()),
-        plotly=Markup(_plotly()), raw=Markup(_packed(_raw(run))),
-        figures=Markup(_packed({"figures": _figures(made), "matrices": _matrices(made), "template": TEMPLATE})),
-        data=Markup(_json({
+        css=Markup(text("page.css")), colours=Markup(_colours(points)), script=Markup(script(SCRIPTS)),
+        plotly="" if assets else Markup(_plotly()), library=assets and f"{assets}/{SHARED_PLOTLY}",
+        raw=Markup(packed(_raw(run))),
+        figures=Markup(packed({"figures": _figures(made), "matrices": _matrices(made), "template": TEMPLATE})),
+        data=Markup(as_json({
             "twins": _twins(points),
             "points": _filtered(points, pills),
         })),
     )  # fmt: skip
 
 
-def _environment() -> jinja2.Environment:
-    loader = jinja2.FunctionLoader(_text)
+def heading(points: Cast) -> tuple[str, str]:
+    """The heading of a run, and the lines below it."""
+    if points.run.meta["kind"] == family.FAMILY:
+        return family.headline(points), family.lede(points)
+    return words.sentence(headline.headline(points)), headline.lede(points)
+
+
+def environment() -> jinja2.Environment:
+    """The templates, with everything from outside escaped."""
+    loader = jinja2.FunctionLoader(text)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -106,26 +128,32 @@ def _runs(items: Sequence[Any], attribute: str) -> list[tuple[Any, list[Any]]]:
     return [(key, list(mates)) for key, mates in itertools.groupby(items, key=lambda x: getattr(x, attribute))]
 
 
-def _text(name: str) -> str:
+def text(name: str) -> str:
+    """A file of templates/."""
     return (_HERE / "templates" / name).read_text(encoding="utf-8")
 
 
-def _script() -> str:
-    body = "\n".join(_text(f"js/{name}.js") for name in SCRIPTS)
+def script(names: Sequence[str]) -> str:
+    """Files of templates/js as one script, which shows the page no names."""
+    body = "\n".join(text(f"js/{name}.js") for name in names)
     return f'(function () {{\n"use strict";\n{body}\n}})();'
 
 
+def packed_plotly() -> bytes:
+    """The drawing library, gzipped."""
+    return (_HERE / "vendor" / PLOTLY).read_bytes()
+
+
 def _plotly() -> str:
-    packed = (_HERE / "vendor" / PLOTLY).read_bytes()
-    return base64.b64encode(packed).decode("ascii")
+    return base64.b64encode(packed_plotly()).decode("ascii")
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """JSON that cannot end or open a script element, whatever it says."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _packed(value: Any) -> str:
+def packed(value: Any) -> str:
     """JSON, gzipped, in base64. No time is written into it: the same run gives the same bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
@@ -166,12 +194,8 @@ def _twins(points: Cast) -> dict[str, str]:
 
 def _colours(points: Cast) -> str:
     """The variables of the style sheet, in both palettes."""
-    names = palette.CHROME | palette.steps()
-    names |= {f"part-{k}": v for k, v in {**palette.PARTS, **palette.KINDS}.items()}
-    names |= {f"point-{p.index}": p.look.line for p in points.everyone}
-    light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in names.items()) for i in (0, 1))
-    chosen = f":root{{--font:{FONT};{light}}}"
-    return f'{chosen}\n@media screen{{:root[data-theme="dark"]:not(.printing){{{dark};color-scheme:dark}}}}'
+    own = {f"point-{p.index}": p.look.line for p in points.everyone}
+    return palette.style(FONT, palette.steps() | own)
 
 
 # ---------------------------------------------------------------- the run's own tables

@@ -108,6 +108,16 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A model as pictures that are markup: one a stack, side by side below its name."""
+
+    label: str
+    about: str
+    points: tuple[int, ...]
+    pictures: tuple[Markup, ...]
+
+
+@dataclass(frozen=True)
 class Square:
     """A cell of a matrix: its kind is its colour; two lines, and all of it in words."""
 
@@ -153,6 +163,31 @@ class Cite:
 
 
 @dataclass(frozen=True)
+class Calculation:
+    """A number that settles a claim: of what, by which formula, what it is, and what the claim would make of it."""
+
+    what: str
+    formula: str
+    value: str
+    claimed: str  # '' where the claim gives none
+    refuted: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said and wrong, what is so, why the mistake is made, and where what is so can be read."""
+
+    id: str
+    said: str
+    right: str
+    why: str
+    calculations: tuple[Calculation, ...]
+    title: str
+    link: str  # '' where there is none
+    where: str
+
+
+@dataclass(frozen=True)
 class Card:
     """A box of a section: figures, a table, strips, or any of these; what it lacks is not drawn."""
 
@@ -165,6 +200,7 @@ class Card:
     switches: tuple[Switch, ...] = ()
     legend: tuple[Swatch, ...] = ()
     strips: tuple[Strip, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
     matrix: Matrix | None = None
     table: Table | None = None  # the card's own
     numbers: Table | None = None  # the same as the figures, in words
@@ -172,6 +208,8 @@ class Card:
     findings: tuple[Finding, ...] = ()
     facts: tuple[tuple[str, str, bool], ...] = ()  # (name, text, as code)
     cites: tuple[Cite, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    formulas: tuple[tuple[str, str, bool], ...] = ()  # what stands behind the card's numbers, as facts
     notes: tuple[str, ...] = ()
 
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from archlab.report import findings, fits, outcomes, tables, timed, times, trust, words
 from archlab.report.charts import (
+    architecture,
     bounds,
+    context_batch,
     effect,
     fit,
     given,
     kv_context,
+    kv_ratio,
     latency_scaling,
     main_effects,
     measured,
     measured_predicted,
     memory,
+    parallel,
     parameters,
     pareto,
     pattern,
     per_character,
     position,
     published,
+    roofline,
+    speed_throughput,
     time_by_part,
 )
 from archlab.report.parts import BOUND, CALCULATED, EXTRAPOLATED, MEASURED, PREDICTED, Card, Section, Table
@@ -56,7 +63,11 @@ def _fit_later(cast: Cast) -> Section | None:
 def _fit(cast: Cast) -> Section | None:
     question = "Which model fits which device, and how long a context?"
     return _section(
-        "fit", "Does it fit", question if fits.asked(cast.run) else "What fits which device?", fit.card(cast)
+        "fit",
+        "Does it fit",
+        question if fits.asked(cast.run) else "What fits which device?",
+        fit.card(cast),
+        context_batch.card(cast),
     )
 
 
@@ -67,7 +78,8 @@ def _differences(cast: Cast) -> Section | None:
     card = Card(title, (CALCULATED,), table=table, raw=_RAW[cast.run.is_thinned], notes=tuple(notes))
     said = cast.run.meta.get("special") or {}
     apart = Card("What sets them apart", facts=tuple((name, text, False) for name, text in said.items()))
-    return _section("differences", "What differs", _question(cast), card, apart if said else None)
+    blocks = None if cast.run.is_study else architecture.card(cast)
+    return _section("differences", "What differs", _question(cast), card, blocks, apart if said else None)
 
 
 _RAW = {False: ("All columns, CSV", "Whole run, JSON"), True: ("All columns, CSV", "The page's rows, JSON")}
@@ -90,7 +102,8 @@ def _front(cast: Cast) -> Section | None:
 
 
 def _axes(cast: Cast) -> Section | None:
-    return _section("axes", "Main effects", "Which axis moves the numbers most?", main_effects.card(cast))
+    question = "Which axis moves the numbers most?"
+    return _section("axes", "Main effects", question, main_effects.card(cast), parallel.card(cast))
 
 
 def _text(cast: Cast) -> Section | None:
@@ -114,24 +127,27 @@ def _effect(cast: Cast) -> Section | None:
 
 
 def _parameters(cast: Cast) -> Section | None:
-    return _section("parameters", "Parameters", "Where are the parameters?", parameters.card(cast))
+    card = _derived(cast, parameters.card(cast), "params")
+    return _section("parameters", "Parameters", "Where are the parameters?", card)
 
 
 def _cache(cast: Cast) -> Section | None:
     question = "How does the cache grow with context, and what else has to be in memory?"
-    return _section("kv-cache", "KV cache", question, kv_context.card(cast), memory.card(cast))
+    growth = _derived(cast, kv_context.card(cast), "kv_cache")
+    return _section("kv-cache", "KV cache", question, growth, kv_ratio.card(cast), memory.card(cast))
 
 
 def _compute(cast: Cast) -> Section | None:
     question = "What does one more token cost, deep in the context?"
-    return _section("compute", "Compute", question, position.card(cast))
+    return _section("compute", "Compute", question, _derived(cast, position.card(cast), "flops_decode"))
 
 
 def _latency(cast: Cast) -> Section | None:
     table = times.times(cast)
     all_times = Card("All times", times.tags(table), table=table, notes=_time_notes(cast, table)) if table else None
     cards = (
-        bounds.card(cast), time_by_part.card(cast), *latency_scaling.device_cards(cast), measured.card(cast),
+        speed_throughput.card(cast), bounds.card(cast), roofline.card(cast), time_by_part.card(cast),
+        *latency_scaling.device_cards(cast), measured.card(cast),
         *latency_scaling.timed_cards(cast), time_by_part.timed_card(cast), measured_predicted.card(cast), all_times,
     )  # fmt: skip
     return _section("latency", "Latency", _how_fast([card for card in cards if card]), *cards)
@@ -156,7 +172,9 @@ def _time_notes(cast: Cast, table: Table) -> tuple[str, ...]:
 
 
 def _layers(cast: Cast) -> Section | None:
-    return _section("layers", "Layer pattern", "Which layers see the whole context?", pattern.card(cast))
+    blocks = architecture.card(cast) if cast.run.is_study else None
+    question = ("What does a layer do, and which" if blocks else "Which") + " layers see the whole context?"
+    return _section("layers", "Layers", question, blocks, pattern.card(cast))
 
 
 def _refused(cast: Cast) -> Section | None:
@@ -181,6 +199,12 @@ def _method(cast: Cast) -> Section | None:
     )
     question = "Which formulas and which assumptions stand behind the numbers?"
     return _section("method", "Method", question, formulas, assumptions, card if devices else None)
+
+
+def _derived(cast: Cast, card: Card | None, metric: str) -> Card | None:
+    """The card with the formulas of a metric, where the run has them."""
+    found = tuple((f["what"], _formula(f), True) for f in cast.run.meta["formulas"] if f.get("metric") == metric)
+    return replace(card, formulas=found) if card and found else card
 
 
 def _formula(formula: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from archlab.analyzers.diagram import diagram
 from archlab.analyzers.memory import TIGHT, setting
 from archlab.analyzers.special import short
 from archlab.config import load_serving
@@ -30,6 +31,8 @@ from archlab.sweep.results import (
     precision_facts,
     write_run,
 )  # fmt: skip
+from archlab.sweep.served import of_models
+from archlab.sweep.serving_tables import serving_tables
 
 
 def write_comparison(
@@ -60,6 +63,7 @@ def write_models(
         "curves": frame_of([row for s in specs for row in curve_rows(s.name, s.name, s)]),
         "layers": frame_of([row for s in specs for row in layer_rows(s.name, s)]),
     }
+    tables |= serving_tables(of_models(specs, workloads, hardware, precision))
     names = [spec.name for spec in specs]
     config = {
         "models": [dict(s.data) for s in specs],
@@ -81,6 +85,7 @@ def write_models(
         "engines": {"ideal": engine_facts(load_engine("ideal"))},
         "tight": TIGHT,
         "formulas": formulas({s.name: s for s in specs}),
+        "diagrams": [diagram(s) for s in specs],
         "special": {s.name: ", ".join(short(s)) for s in specs if short(s)},
         "assumptions": assumptions([load_engine("ideal")]),
         "provenance": provenance(shlex.join(["archlab", *words]), started, config),

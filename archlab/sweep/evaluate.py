@@ -43,6 +43,9 @@ def evaluate(
 
     Where the device is calibrated for the precision: predicted latencies too, and the error of such predictions.
 
+    Returned is a mesh: points["kv_cache_bytes"] has an axis a key of `grid`, in their order, and last that of
+    `columns`. Units are in the columns' names (_bytes, _s, flops_); `precision` is a name, a path or a Precision.
+
     grid     key -> values; the points are all combinations
     columns  key -> values, all of one length; position i of each makes point i
     Keys are paths into the model (`attention.n_kv_heads`, or with `model.` before it), or workload.context, .batch,

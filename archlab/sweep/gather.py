@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from archlab.analyzers.diagram import diagram
 from archlab.analyzers.memory import TIGHT
 from archlab.analyzers.special import short
 from archlab.errors import ArchlabError
 from archlab.evidence import evidence, evidence_axes
+from archlab.report.thin import evenly, scattered
 from archlab.spec import Workload
 from archlab.sweep.argv import Command
 from archlab.sweep.axes import show_value
@@ -37,6 +39,8 @@ from archlab.sweep.results import (
     short_key,
     write_run,
 )  # fmt: skip
+from archlab.sweep.served import of_blocks
+from archlab.sweep.serving_tables import serving_tables
 from archlab.sweep.store import StoreError, read_config, read_marginals, read_part, set_aside
 from archlab.sweep.timing import measured_table
 
@@ -85,12 +89,13 @@ def gather(folder: Path, logs: Path, command: Command, spoken_as: str, started: 
         points, notes = joined.frame, [*joined.notes]
         for note in notes:
             say(note)
-    drawn = _standing(parts)
+    drawn = _standing(parts, points)
     tables = {
         "points": points,
         "curves": frame_of([row for name, p in drawn.items() for row in curve_rows(name, p.base, p.spec)]),
         "layers": frame_of([row for name, p in drawn.items() for row in layer_rows(name, p.spec)]),
     }
+    tables |= serving_tables(of_blocks({name: p.spec for name, p in drawn.items()}, blocks, points))
     if (effects := _marginals(parts)) is not None:
         tables["marginals"] = effects
     measured = measured_table(folder, command, drawn, lambda: _workloads(parts), say)
@@ -165,13 +170,26 @@ def _marked(points: pd.DataFrame, block: Block) -> pd.DataFrame:
     return points.drop(columns="kept", errors="ignore")
 
 
-def _standing(parts: list[Part]) -> dict[str, Point]:
-    """The first points that stand, as many as are drawn."""
-    standing: dict[str, Point] = {}
+def _standing(parts: list[Part], points: pd.DataFrame) -> dict[str, Point]:
+    """As many points that stand as are drawn, in the order of the run."""
+    names = drawn_names(points, MOST_CURVES)
+    found: dict[str, Point] = {}
     for part in parts:
-        if len(standing) < MOST_CURVES:
-            standing |= dict(standing_points(part.block, part.rows, MOST_CURVES))
-    return dict(list(standing.items())[:MOST_CURVES])
+        firsts = part.rows[part.rows["point"].isin(names - found.keys()) & (part.rows["status"] == "ok")]
+        found |= dict(standing_points(part.block, firsts.drop_duplicates("point"), MOST_CURVES))
+    return found
+
+
+def drawn_names(points: pd.DataFrame, most: int) -> set[str]:
+    """Points to draw, all of them while they are few: else bases, some of the fronts, and a spread of the others."""
+    standing = points[points["status"] == "ok"]
+    names = standing["point"].drop_duplicates()
+    if len(names) <= most:
+        return set(names)
+    kept: set[str] = set()
+    for which, share in (("is_base", 2), ("front", 3)):
+        kept |= set(evenly(standing.loc[standing[which].eq(True), "point"].drop_duplicates(), most // share))
+    return kept | set(scattered([name for name in names if name not in kept], max(most - len(kept), 0)))
 
 
 def _workloads(parts: list[Part]) -> dict[str, Workload]:
@@ -233,10 +251,17 @@ def _run_facts(command: Command, blocks: list[Block]) -> dict[str, Any]:
         "precisions": {block.precision.name: precision_facts(block.precision) for block in blocks},
         "engines": {block.engine_name: engine_facts(block.engine) for block in blocks},
         "tight": TIGHT,
-        "formulas": formulas({block.base: block.spec for block in blocks}),
+        "formulas": formulas({block.base: block.spec for block in blocks}, _moved(first)),
+        "diagrams": [diagram(spec) | {"name": base} for base, spec in {b.base: b.spec for b in blocks}.items()],
         "special": {block.base: ", ".join(short(block.spec)) for block in blocks if short(block.spec)},
         "assumptions": [*assumptions([block.engine for block in blocks]), *_held(first)],
     }
+
+
+def _moved(block: Block) -> list[str]:
+    """Keys of the model that differ from point to point: the axes, and what is rescaled to hold something."""
+    held = [block.budget.by] if block.budget else []
+    return [key.removeprefix("model.") for axis in block.grid for key in axis.split()] + held
 
 
 def _held(block: Block) -> list[str]:

@@ -25,8 +25,13 @@ WHOLE = frozenset({"batch", "context", "position"})
 def table_of(rows: pd.DataFrame, grid: Mapping[str, Sequence[Any]]) -> pa.Table:
     """Rows as a table of fixed types; an axis's type is that of all its values, those of other parts too."""
     kinds = {name: _axis_kind(grid[name]) if name in grid else _kind(name, rows[name]) for name in rows.columns}
-    columns = [pa.array(rows[name], type=kind, from_pandas=True) for name, kind in kinds.items()]
+    columns = [_column(rows[name], kind) for name, kind in kinds.items()]
     return pa.Table.from_arrays(columns, names=[*kinds])
+
+
+def _column(values: pd.Series, kind: pa.DataType) -> pa.Array:
+    """The values in their type; whole numbers from 2**53 on are rounded, which Arrow by itself refuses to do."""
+    return pa.array(values.astype("float64") if kind == pa.float64() else values, type=kind, from_pandas=True)
 
 
 def _kind(name: str, values: pd.Series) -> pa.DataType:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archlab.errors import SpecError, nearest
+from archlab.shown import Shown
 from archlab.sweep.axes import Axis, show_values
 from archlab.sweep.measures import labelled
 
@@ -24,7 +25,7 @@ MANY = "a rule of the model is broken, as at other points; ask for this one alon
 
 
 @dataclass
-class Points:
+class Points(Shown):
     """Evaluated points: an array over the axes for each column; `ok` masks the points that keep every rule.
 
     start    where they stand on the survey's own axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import sympy
 
 from archlab.algebra import is_scalar
 from archlab.analyzers.flops import flops
-from archlab.analyzers.formula import formula
+from archlab.analyzers.formula import LETTERS, formula
 from archlab.analyzers.kv_cache import kv_cache
 from archlab.engines.base import Engine
 from archlab.hardware import Hardware
@@ -29,6 +29,8 @@ from archlab.units import show_tokens
 
 SCHEMA = 1
 MOST_CURVES = 64  # points that get curves and layer patterns; beyond, a picture of lines says nothing
+
+WORK_LETTERS = {"B": "batch", "S": "context in tokens", "E": "tokens of a source"}
 
 ASSUMPTIONS = (
     "A FLOP is half a multiply-add; matrix products only. Exact counts keep the (token, key) pairs that the causal and "
@@ -119,19 +121,29 @@ def layer_rows(point: str, spec: ModelSpec) -> Iterable[dict[str, Any]]:
         yield {"point": point, "index": index, "kind": layer.kind, "window": layer.facts()["window"]}
 
 
-def formulas(specs: Mapping[str, ModelSpec]) -> list[dict[str, str]]:
-    """The formulas that were computed, from a run on symbols."""
-    letters = "B batch, S context in tokens, E tokens of a source"
-    found = []
-    for name, spec in [(name, spec) for name, spec in specs.items() if spec.decodes][:8]:
-        found.append(
-            {"what": f"KV cache in bytes (bf16), {name}", "text": str(formula("kv_cache", spec)), "letters": letters}
-        )
-        step = formula("flops_decode", spec)
-        beyond = step.replace(sympy.Min, lambda *args: next(a for a in args if a.is_Integer))
-        where = "" if beyond == step else ", once S exceeds the window"
-        found.append({"what": f"FLOPs of one decode step, {name}{where}", "text": str(beyond), "letters": letters})
-    return found
+def formulas(specs: Mapping[str, ModelSpec], keys: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The formulas that were computed, from a run on symbols: a letter for each of the `keys` that has one."""
+    moved = [key for key in keys if key in LETTERS and not key.endswith("n_layers")]  # a pattern's counts are no line
+    decoders = {name: spec for name, spec in specs.items() if spec.decodes}
+    return [found for name in [*decoders][:8] for found in _formulas(name, specs[name], moved)]
+
+
+def _formulas(name: str, spec: ModelSpec, moved: Sequence[str]) -> Iterator[dict[str, str]]:
+    count, cache = formula("params", spec, moved), formula("kv_cache", spec, moved)
+    step, context = formula("flops_decode", spec, moved), sympy.Symbol("S", integer=True, positive=True)
+    beyond = sympy.expand(step.replace(sympy.Min, lambda *args: next(a for a in args if not a.has(context))))
+    where = "" if beyond == step else ", once S exceeds the window"
+    if not count.is_Integer:
+        yield _said("params", f"Parameters, {name}", count)
+    yield _said("kv_cache", f"KV cache in bytes (bf16), {name}", cache)
+    yield _said("flops_decode", f"FLOPs of one decode step, {name}{where}", beyond)
+
+
+def _said(metric: str, what: str, found: sympy.Expr) -> dict[str, str]:
+    """A formula, and what its letters stand for."""
+    meant = {letter: key for key, letter in LETTERS.items()} | WORK_LETTERS
+    used = sorted({symbol.name for symbol in found.free_symbols}, key=[*meant].index)
+    return {"metric": metric, "what": what, "text": str(found), "letters": ", ".join(f"{x} {meant[x]}" for x in used)}
 
 
 def device_facts(device: Hardware) -> dict[str, Any]:

@@ -18,11 +18,14 @@ import pandas as pd
 from fast_rows import Timed
 
 import archlab
+from archlab.analyzers.diagram import diagram
 from archlab.analyzers.params import weight_bytes
 from archlab.config import load_serving
 from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, load_hardware
 from archlab.precision import load_precision
+from archlab.sweep.served import of_models
+from archlab.sweep.serving_tables import serving_tables
 
 PARTS = ("embedding", "attention", "mlp", "norm", "head")
 STEP = 64
@@ -50,16 +53,17 @@ class Plan:
     refuse: Mapping[str, str] = field(default_factory=dict)  # hardware -> sentence: rows refused on it alone
     engine: str | None = None  # rows say what memory it needs, and how far it would go; bounds are left out
     timed: Timed | None = None  # what the fast decoder's timings say, in place of the older rows
+    served: bool = False  # batches and operations, as a sweep writes them
 
 
 HEADS = Plan(
     "attention_heads", "study", ["gemma-2-9b"], "What do shared key/value heads save, and where?",
-    {"model.attention.n_kv_heads": [1, 2, 3, 4, 8, 16]}, hold="params", measure=[1, 8, 16],
+    {"model.attention.n_kv_heads": [1, 2, 3, 4, 8, 16]}, hold="params", measure=[1, 8, 16], served=True,
 )  # fmt: skip
 SEVEN = Plan("gemma-2-and-3", "compare", [
     "gemma-2-2b", "gemma-2-9b", "gemma-2-27b",
     "gemma-3-1b", "gemma-3-4b-text", "gemma-3-12b-text", "gemma-3-27b-text",
-], "How do Gemma 2 and Gemma 3 differ?")  # fmt: skip
+], "How do Gemma 2 and Gemma 3 differ?", served=True)  # fmt: skip
 ONE = Plan(
     "window", "study", ["gemma-3-1b"], "What does a narrower window save?",
     {"model.local.window": [256]}, workloads=["short-512"], hardware=[],
@@ -115,14 +119,21 @@ def write(folder: Path, plan: Plan, rename: Mapping[str, str] | None = None) -> 
         "curves": [row for shape in shapes for row in _curve(shape)],
         "layers": [row for shape in shapes for row in _layers(shape)],
     }
+    tables |= _served(plan, shapes) if plan.served else {}
     for name, rows in tables.items():
-        if rows:
+        if len(rows):
             pd.DataFrame(rows).replace(dict(rename or {})).to_parquet(folder / f"{name}.parquet", index=False)
     text = json.dumps(_meta(plan), indent=1)
     for old, new in (rename or {}).items():
         text = text.replace(json.dumps(old), json.dumps(new))
     (folder / "run.json").write_text(text)
     return folder
+
+
+def _served(plan: Plan, shapes: Sequence[Shape]) -> dict[str, Any]:
+    released, others = ({s.label: s.spec for s in shapes if s.spec and s.is_base == base} for base in (True, False))
+    known = of_models(list(released.values()), plan.workloads, plan.hardware, plan.precisions[0])
+    return serving_tables(replace(known, ranks=[released, others]))
 
 
 # ---------------------------------------------------------------- shapes
@@ -333,7 +344,7 @@ def _meta(plan: Plan) -> dict[str, Any]:
         "axes": [{"key": k, "label": k.split(".")[-1], "values": list(v)} for k, v in plan.axes.items()],
         "hold": plan.hold, "hold_multiple": STEP, "bases": list(plan.bases),
         "hardware": {n: {k: getattr(d, k) for k in keep} for n, d in devices.items()},
-        "workloads": said,
+        "workloads": said, "diagrams": [diagram(archlab.load(base)) for base in plan.bases],
         "precisions": {n: {"weights": p.weights, "kv": p.kv, "compute": p.compute} for n, p in formats.items()},
         "formulas": [
             {"what": f"KV cache, bytes, {b}", "text": str(archlab.formula("kv_cache", archlab.load(b))),

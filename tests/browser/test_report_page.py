@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 import runs
 
 NAMES = (
@@ -168,7 +169,7 @@ def test_a_section_is_an_address_and_keeps_the_filter(visit):
 def test_switches_choose_the_drawing(visit):
     page = visit("attention_heads")
     longest = "Math.max(...document.querySelector('[data-fig=bound-decode]').data.flatMap(t => t.x))"
-    card = page.locator("#latency-1")
+    card = page.locator(".card:has([data-fig=bound-decode])")
     before = page.evaluate(longest)
     card.get_by_role("button", name="GeForce RTX 4090").click()
     assert page.evaluate(longest) > before

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "archlab"
 
 RANK = {
-    "errors": 0, "algebra": 0, "columns": 1, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "spec": 2, "blocks": 3, "schema": 4, "assemble": 5,
+    "errors": 0, "shown": 0, "notebook": 10, "algebra": 0, "columns": 1, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "spec": 2, "blocks": 3, "schema": 4, "assemble": 5,
     "presets": 6, "config": 4, "calibration": 4, "hardware": 6, "efficiency": 6, "text": 6, "evidence": 6, "ledger": 4, "formats": 1, "items": 1, "precision": 5, "parallel": 5, "engines": 6, "analyzers": 6, "nn": 7, "hf": 8, "measure": 8, "sweep": 9, "report": 8, "cli": 10,
     "__main__": 11, "__init__": 11,
 }  # fmt: skip

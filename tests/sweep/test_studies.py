@@ -7,6 +7,7 @@ import sys
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import sympy
 import yaml
 
 import archlab
@@ -60,6 +61,20 @@ def test_the_formulas_shown_are_the_bases_own(archlab_command, tmp_path):
     archlab_command("sweep", "local_global_ratio", *QUIET)
     shown = json.loads((tmp_path / "run" / "run.json").read_text())["formulas"]
     assert shown[0]["text"] == str(archlab.formula("kv_cache", archlab.load("gemma-3-27b-text")))
+
+
+def test_formulas_have_a_letter_for_what_moves(archlab_command, tmp_path):
+    """Each is held against the rows of the run, whose points differ in that letter."""
+    archlab_command("sweep", "attention_heads", *QUIET)
+    shown = {f["metric"]: f for f in json.loads((tmp_path / "run" / "run.json").read_text())["formulas"]}
+    assert shown["params"]["letters"] == "K attention.n_kv_heads, F mlp.d_ff"
+    for row in points(tmp_path).to_dict("records"):
+        values = {"K": row["model.attention.n_kv_heads"], "F": row["d_ff"], "B": row["batch"], "S": row["context"]}
+        found = {metric: sympy.sympify(f["text"], locals=values) for metric, f in shown.items()}
+        assert found["params"] == row["params"]
+        assert found["kv_cache"] == row["kv_cache_bytes"]
+        if row["context"] > 4096:
+            assert found["flops_decode"] == row["flops_decode"]
 
 
 def test_provenance_is_in_the_run_and_in_each_table(archlab_command, tmp_path):

@@ -12,6 +12,8 @@ MOST = 16
 """So many strips are drawn."""
 CELL = 14
 """Width of a cell and the gap after it, in the units of the strip."""
+SAID = {"global": "global: sees all tokens", "local": "local: sees a sliding window", "recurrent": "recurrent"}
+"""Kind of layer -> what it sees."""
 
 Pattern = tuple[tuple[str, int | None], ...]
 
@@ -28,10 +30,9 @@ def card(cast: Cast) -> Card | None:
     strips = tuple(_strip(cast, pattern, mates) for pattern, mates in list(patterns.items())[:MOST])
     more = len(patterns) - MOST
     kinds = list(dict.fromkeys(kind for pattern in patterns for kind, _ in pattern))
-    said = {"global": "global: sees all tokens", "local": "local: sees a sliding window", "recurrent": "recurrent"}
     return Card(
         "Layers, input at the left", (CALCULATED,), "A cell is a layer; a global one is the taller.",
-        strips=strips, legend=bars.legend(kinds, said),
+        strips=strips, legend=bars.legend(kinds, SAID),
         notes=(f"{words.some(more, 'pattern')} more in the whole run's download.",) if more > 0 else (),
     )  # fmt: skip
 

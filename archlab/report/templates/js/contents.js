@@ -1,4 +1,4 @@
-// The contents mark the section that is being read, and keep the filter in the address.
+// The contents mark the section that is being read; following one keeps what the reader chose.
 const links = all(".contents a");
 
 function mark(id) {
@@ -29,6 +29,6 @@ function follow(event) {
   if (!link || link.classList.contains("skip")) return;
   event.preventDefault();
   const id = link.hash.slice(1);
-  writeHash(id);
+  writeAddress(id);
   goTo(id);
 }

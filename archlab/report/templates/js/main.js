@@ -6,13 +6,14 @@ document.addEventListener("click", event => {
   else if (button.matches("#show-all, #all-hidden button")) showAll();
   else if (button.matches("#theme")) switchTheme();
   else if (button.matches(".switch button")) press(button);
-  else if (button.matches("thead button")) sortBy(button.closest("th"));
-  else if (button.dataset.csv) downloadTable(button.dataset.csv);
+  else if (button.matches("thead button")) turnSort(button.closest("th"));
+  else if (button.dataset.csv) downloadTable(button.dataset.csv, "csv");
+  else if (button.dataset.json) downloadTable(button.dataset.json, "json");
   else if (button.dataset.raw) downloadRaw(button.dataset.raw);
 });
 document.addEventListener("pointerover", event => { point(event.target); pointedAt(event.target); });
 document.addEventListener("change", event => { if (event.target.matches(".switch select")) redrawCard(event.target); });
-addEventListener("hashchange", () => { const section = readHash(); showFiltered(); drawAll(); goTo(section); });
+addEventListener("hashchange", () => { const section = readAddress(); showFiltered(); drawAll(); fillAll(); goTo(section); });
 let lastWidth = root.clientWidth;
 addEventListener("resize", later(120, () => {
   if (root.clientWidth === lastWidth) return;
@@ -24,15 +25,15 @@ addEventListener("beforeprint", () => printing(true));
 addEventListener("afterprint", () => printing(false));
 
 async function begin() {
-  const section = readHash();
-  nameTheme();
+  const section = readAddress();
   showFiltered();
   watchSections();
   try {
     await Promise.all([loadPlotly(), loadFigures()]);
     drawAll();
+    fillAll();
   } catch (error) {
-    boxes.forEach(box => fallBack(box, "This browser cannot draw the pictures; the numbers are in the table below."));
+    boxes.forEach(box => fallBack(box, "The pictures cannot be drawn here; the numbers are in the table below."));
   }
   goTo(section);
   document.body.dataset.ready = "1";

@@ -17,6 +17,8 @@ function fill(table) {
   if (at) tell(at);
 }
 
+const fillAll = () => all("table[data-matrix]").forEach(fill);
+
 function point(target) {
   const cell = target.closest && target.closest("table[data-matrix] td");
   if (!cell) return;

@@ -55,6 +55,12 @@ function stagger(layout) {
   if (layout.yaxis.categoryarray) layout.height += 14 * Math.max(labels.length - 1, 0);
 }
 
+// Numbers in the cells of a map do not fit a phone: its marks do. Nor do the texts of what is called wide.
+function marksAlone(traces) {
+  traces.filter(trace => trace.name === "wide").forEach(trace => { trace.mode = "lines+markers"; });
+  traces.filter(trace => trace.name === "cells").forEach(map => { map.text = map.text.map(text => text.replace(/[\d.,\s]/g, "")); });
+}
+
 function slim(picture) {
   const { layout, hints } = picture;
   const axis = layout.xaxis;
@@ -63,6 +69,8 @@ function slim(picture) {
     axis.ticktext = axis.ticktext.map((text, i) => (i % 2 === odd ? "" : text));
   }
   stagger(layout);
+  marksAlone(picture.data);
+  layout.annotations = (layout.annotations || []).filter(label => label.name !== "wide");
   if (hints.ticks) return;
   const beside = Math.max(54, 32 + widest(layout.yaxis.ticktext || [], 12.5));
   layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, beside), r: 14 };
@@ -111,15 +119,23 @@ function squared(layout) {
   layout.height = side + t + b;
 }
 
+// Upright axes side by side do not fit a phone: there they lie, one below another.
+function lieDown(picture) {
+  picture.layout = picture.hints.turned;
+  picture.hints.height = picture.layout.height;
+  picture.data.forEach(trace => { [trace.x, trace.y] = [trace.y, trace.x]; });
+}
+
 function arranged(made, width) {
   const picture = structuredClone(made);
+  if (width < NARROW && picture.hints.turned) lieDown(picture);
   const { layout, hints } = picture;
   picture.data = picture.data.map(keepShown);
   layout.template = pictures.template;
   layout.width = width;
   layout.height = hints.height;
   if (hints.ticks) rowsOf(picture, width < NARROW);
-  if (width < NARROW) slim(picture);
+  if (width < NARROW && !hints.turned) slim(picture);
   if (hints.square) squared(layout);
   if (hints.labels && width >= NARROW) layout.annotations = (layout.annotations || []).concat(endLabels(picture));
   parted(layout.xaxis, layout.width - layout.margin.l - layout.margin.r);
@@ -164,6 +180,7 @@ function redrawCard(control) {
   const card = control.closest(".card");
   all(".plot", card).forEach(draw);
   all("table[data-matrix]", card).forEach(fill);
+  rewriteAddress();
 }
 
 function press(button) {
@@ -175,8 +192,11 @@ async function loadFigures() {
   pictures = JSON.parse(await inflated("#figures"));
 }
 
+// The drawing library lies in the page, or in a file beside the reports that share it.
 async function loadPlotly() {
-  const script = document.createElement("script");
-  script.textContent = await inflated("#plotly");
+  const script = document.createElement("script"), beside = one("#plotly").dataset.src;
+  if (!beside) script.textContent = await inflated("#plotly");
+  const loaded = beside && new Promise((done, fail) => Object.assign(script, { onload: done, onerror: fail, src: beside }));
   document.head.append(script);
+  return loaded;
 }

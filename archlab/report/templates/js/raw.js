@@ -18,7 +18,9 @@ async function downloadRaw(kind) {
   return download(name + "-points.csv", "text/csv", csv([columns, ...lines]));
 }
 
-function downloadTable(id) {
-  const table = document.getElementById(id);
-  download(fileName(table.dataset.name) + ".csv", "text/csv", csv(tableLines(table)));
+function downloadTable(id, kind) {
+  const table = document.getElementById(id), [heads, ...rows] = tableLines(table), name = fileName(table.dataset.name);
+  if (kind === "csv") return download(name + ".csv", "text/csv", csv([heads, ...rows]));
+  const records = rows.map(row => Object.fromEntries(heads.map((head, i) => [head, row[i]])));
+  download(name + ".json", "application/json", JSON.stringify(records, null, 1));
 }

@@ -11,9 +11,23 @@ function compared(a, b) {
   return String(a).localeCompare(String(b), "en", { numeric: true });
 }
 
-function sortBy(head) {
+const unsorted = new Map(); // table -> its rows as the page came
+
+function unsort(table) {
+  if (!unsorted.has(table)) return;
+  all("th[aria-sort]", table).forEach(th => th.setAttribute("aria-sort", "none"));
+  table.tBodies[0].append(...unsorted.get(table));
+}
+
+function turnSort(head) {
+  const now = head.getAttribute("aria-sort");
+  sortBy(head, now === "none" ? head.classList.contains("number") : now === "ascending");
+  rewriteAddress();
+}
+
+function sortBy(head, down) {
   const table = head.closest("table"), body = table.tBodies[0], column = head.cellIndex;
-  const down = head.getAttribute("aria-sort") === "none" ? head.classList.contains("number") : head.getAttribute("aria-sort") === "ascending";
+  if (!unsorted.has(table)) unsorted.set(table, Array.from(body.rows));
   all("th[aria-sort]", table).forEach(th => th.setAttribute("aria-sort", "none"));
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
   const keyed = Array.from(body.rows, row => [cellValue(row, column), row]);

@@ -18,6 +18,8 @@ function switchTheme() {
   const next = isDark() ? "light" : "dark";
   root.dataset.theme = next;
   try { localStorage.setItem("archlab-theme", next); } catch (e) { /* a file may have no storage */ }
+  themeInAddress = next;
+  rewriteAddress();
   nameTheme();
   drawAll();
 }
