@@ -18,7 +18,7 @@ FIRST = "gemma-3-27b-text"
 def write_explorer(words: Sequence[str], out: Path, say: Callable[[str], None]) -> Path:
     """The page of these models, the first of them shown; of none named, of all. Raises ArchlabError.
 
-    A page `index.html` in a folder of a gallery leads back to the gallery's own.
+    A page `index.html` in a folder beside those of runs is one of a gallery, and leads back to the gallery's own.
     """
     specs = {word: load(word) for word in words} if words else _decoders()
     named: dict[str, str] = {}
@@ -27,7 +27,8 @@ def write_explorer(words: Sequence[str], out: Path, say: Callable[[str], None]) 
             raise SpecError(f"{word} and {named[spec.name]} are both called {spec.name}; the page needs two names")
         named[spec.name] = word
     first = next(iter(specs.values())).name if words else FIRST
-    index = "../index.html" if out.name == "index.html" and (out.parent.parent / out.name).is_file() else ""
+    in_gallery = out.name == "index.html" and any(out.resolve().parent.parent.glob("*/run.json"))
+    index = "../index.html" if in_gallery else ""
     return render_explorer(explorer_data(specs, first, say), out, index)
 
 

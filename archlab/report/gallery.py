@@ -93,7 +93,7 @@ def _title(studies: Sequence[Entry]) -> str:
 def _lede(studies: Sequence[Entry]) -> str:
     computed, timed = sum(e.computed for e in studies), sum(e.timed for e in studies)
     held = f"{computed:,} points were computed from the models' shapes and the devices' rates"
-    own = f", and {words.some(timed, 'time was', 'times were')} measured" if timed else ""
+    own = f", and {words.some(timed, 'timing was', 'timings were')} made" if timed else ""
     return f"{held}{own}. Each report says which of its numbers are which, and gives them all back as CSV and JSON."
 
 

@@ -195,9 +195,9 @@ def many_bases(run: Run) -> bool:
 
 
 def _tag(run: Run, base: list[str], values: list[Any], said: list[str]) -> str:
-    """'n_kv_heads 16'; 'gemma-2-9b · 512 · 5:1' where more than one thing varies."""
+    """'n_kv_heads 16', 'layers -25:'; 'gemma-2-9b · 512 · 5:1' where more than one thing varies; a word alone."""
     if len(values) == 1 and not base:
-        return str(values[0]) if isinstance(values[0], str) else said[0]
+        return values[0] if isinstance(values[0], str) and values[0][:1].isalpha() else said[0]
     return " · ".join([*base, *(words.axis_tag(v) for v in values)]) if run.axes else ""
 
 

@@ -60,7 +60,7 @@ def narrowed(page):
     """No sideways scroll at any width."""
     for width in (1400, 768, 400):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(f"document.documentElement.clientWidth === {width}")
+        page.wait_for_selector(f'body:not([data-width]), body[data-width="{width}"]')  # pictures are drawn anew
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -164,7 +164,7 @@ def test_all_that_was_chosen_is_in_the_address(opened, reports):
     assert again.evaluate("location.hash") == address
 
     again.evaluate("location.hash = '#parameters'")  # a link without choices takes them back, the theme aside
-    again.wait_for_function("document.querySelectorAll('.pill[aria-pressed=false]').length === 0")
+    again.wait_for_selector("#pills:not(:has([aria-pressed=false]))")
     assert again.locator("#points th[aria-sort]:not([aria-sort=none])").count() == 0
     assert last.get_attribute("aria-pressed") == "false"
 

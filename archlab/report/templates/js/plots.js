@@ -148,12 +148,12 @@ function say(box, text) {
   box.textContent = text;
 }
 
-function draw(box) {
+function draw(box, width = box.clientWidth) {
   try {
     const made = variant(box);
     if (!made) return say(box, "No numbers for this choice.");
     if (box.classList.contains("empty")) { box.classList.remove("empty"); box.textContent = ""; }
-    const picture = arranged(made, box.clientWidth);
+    const picture = arranged(made, width);
     Plotly.react(box, picture.data, picture.layout, { displayModeBar: false, displaylogo: false, showTips: false, doubleClick: false });
     box.classList.toggle("tall", picture.layout.height > 800);
   } catch (error) {
@@ -172,13 +172,14 @@ const boxes = all(".plot");
 
 function drawAll() {
   if (!window.Plotly || !pictures) return;
-  boxes.forEach(draw);
+  const widths = boxes.map(box => box.clientWidth); // asked at once: between pictures each would be a layout of the page
+  boxes.forEach((box, i) => draw(box, widths[i]));
   document.body.dataset.width = root.clientWidth;
 }
 
 function redrawCard(control) {
   const card = control.closest(".card");
-  all(".plot", card).forEach(draw);
+  all(".plot", card).forEach(box => draw(box));
   all("table[data-matrix]", card).forEach(fill);
   rewriteAddress();
 }
