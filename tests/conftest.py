@@ -7,22 +7,8 @@ import pytest
 
 from archlab.cli.main import main
 
-THINNED = {
-    "browser/test_explorer.py": 3,
-    "browser/test_report_page.py": 2,
-    "contract/test_audit.py": 4,
-    "contract/test_rows_and_modules.py": 8,
-    "hf/test_hf_nonsense.py": 4,
-    "memory/test_activations.py": 3,
-    "memory/test_tracker.py": 3,
-    "parity/test_gemma3n.py": 5,
-    "parity/test_gemma4.py": 8,
-    "parity/test_images.py": 5,
-    "parity/test_recurrentgemma.py": 5,
-    "property/test_kernels.py": 3,
-}
-"""Of the slow tests of these files, many alike, `make test-slow` runs every n-th, `make test-all` every one."""
-
+ALIKE = 4
+"""Of the slow tests of one function, `make test-slow` runs the first and every n-th after, `make test-all` every one."""
 
 SPARSE = {
     "browser/test_report_page.py::test_axe": 3,
@@ -76,11 +62,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if any(_begins(item, name) for name in LONG) or _left_out(item, seen):
             item.add_marker(pytest.mark.slow)
-        name = next((n for n in THINNED if item.nodeid.split("::")[0].endswith(n)), None)
-        if name is not None and item.get_closest_marker("slow"):
-            if seen[name] % THINNED[name]:
+        if item.get_closest_marker("slow"):
+            function = item.nodeid.split("[")[0]
+            if seen[function] % ALIKE:
                 item.add_marker(pytest.mark.exhaustive)
-            seen[name] += 1
+            seen[function] += 1
 
 
 def _begins(item, name):

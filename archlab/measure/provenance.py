@@ -76,12 +76,12 @@ def _constant(device: torch.device) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it; None outside a checkout or without git."""
+    """Commit and whether tracked files but the answers (reports/) differ from it; None outside a checkout."""
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return None
     commit = _output("git", "rev-parse", "HEAD", at=root)
-    changes = _output("git", "status", "--porcelain", "-uno", at=root)
+    changes = _output("git", "status", "--porcelain", "-uno", "--", ".", ":(exclude)reports", at=root)
     return None if commit is None else {"commit": commit, "dirty": bool(changes)}
 
 

@@ -67,7 +67,12 @@ class Served:
 
 
 def of_blocks(specs: Mapping[str, ModelSpec], blocks: Iterable[Block], rows: pd.DataFrame) -> Served:
-    """What a sweep ran. Where an axis of its grid says where, no place is known by its name, and there is none."""
+    """What a sweep ran; nothing where no point stands.
+
+    Where an axis of its grid says where, no place is known by its name, and there is none.
+    """
+    if not specs:
+        return Served([], [], [])
     able = [b for b in blocks if not any(key in b.grid for key in (*PLACE_KEYS, *HARDWARE_KEYS))]
     places = {(b.device.name, b.precision.name, b.engine_name): b for b in able}
     found = [

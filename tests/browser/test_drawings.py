@@ -16,6 +16,7 @@ OUTSIDE = """() => [...document.querySelectorAll('.blocks')].flatMap(svg => {
 })"""
 
 
+@pytest.mark.slow
 def test_models_side_by_side_are_filtered_and_stand_below_one_another_on_a_phone(visit):
     page = visit("gemma-2-and-3")
     assert page.locator(MODELS).count() == 7

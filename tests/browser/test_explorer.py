@@ -176,6 +176,7 @@ def test_another_model_and_a_pinned_baseline(page):
     assert "As the baseline" in page.locator("#changes").inner_text()
 
 
+@pytest.mark.slow
 def test_at_each_width_and_theme(page):
     for theme in ("light", "dark"):
         for width in (400, 768, 1400):
@@ -199,11 +200,13 @@ def test_a_csv(page):
     assert lines[1] == f"params,{params},{params},calculated"
 
 
+@pytest.mark.slow
 def test_the_same_models_give_the_same_bytes(data):
     again = explorer_data({name: archlab.load(name) for name in SHOWN}, SHOWN[0])
     assert explorer_html(data) == explorer_html(again)
 
 
+@pytest.mark.slow
 def test_a_hostile_name_is_text(browser, tmp_path):
     name = "</script><img src=x onerror=alert(1)>‮'\"" + "x" * 40
     spec = archlab.load("gemma-3-270m", {"name": name})

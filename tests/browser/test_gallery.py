@@ -83,6 +83,7 @@ def test_the_index_is_quiet_and_whole_at_each_width(opened, reports):
     narrowed(page)
 
 
+@pytest.mark.slow
 def test_subject_and_model_live_in_the_address(opened, reports):
     page = opened(reports / "index.html")
     page.get_by_role("button", name="Attention and its cache").click()
@@ -96,6 +97,7 @@ def test_subject_and_model_live_in_the_address(opened, reports):
     assert again.evaluate("location.hash") == "" and again.locator(".study:visible").count() == len(RUNS) + 1
 
 
+@pytest.mark.slow
 def test_a_card_leads_to_its_report_and_back(opened, reports):
     page = opened(reports / "index.html")
     page.locator(".study", has_text="attention_heads").locator("h3 a").press("Enter")
@@ -105,6 +107,7 @@ def test_a_card_leads_to_its_report_and_back(opened, reports):
     assert page.locator(".gallery").count() == 1
 
 
+@pytest.mark.slow
 def test_themes_of_the_index(opened, reports):
     page = opened(reports / "index.html")
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -122,6 +125,7 @@ def test_axe_on_the_index(opened, reports, theme):
 # ---------------------------------------------------------------- a page that shares the library
 
 
+@pytest.mark.slow
 def test_a_page_is_drawn_from_the_library_beside_it(opened, reports):
     page = opened(reports / "attention_heads" / "index.html")
     assert page.locator(".plot:has(svg.main-svg)").count() == page.locator(".plot").count() >= 3
@@ -139,6 +143,7 @@ def test_without_the_library_the_tables_are_there(opened, reports, tmp_path, com
     complaints.clear()  # the file that is missing is named, as it should be
 
 
+@pytest.mark.slow
 def test_all_that_was_chosen_is_in_the_address(opened, reports):
     """Filter, switches, menus, the order of tables and the theme, restored by a link alone."""
     path = reports / "attention_heads" / "index.html"
@@ -169,6 +174,7 @@ def test_all_that_was_chosen_is_in_the_address(opened, reports):
     assert last.get_attribute("aria-pressed") == "false"
 
 
+@pytest.mark.slow
 def test_nonsense_in_the_address_is_passed_over(opened, reports):
     at = "#nowhere?hide=x&show=bound-decode.0:y&show=z&sort=points:w:up&sort=:&theme=pink&a=%25"
     page = opened(reports / "attention_heads" / "index.html", at=at)
@@ -176,6 +182,7 @@ def test_nonsense_in_the_address_is_passed_over(opened, reports):
     assert page.locator(f"{BOUNDS} .switch button[aria-pressed=true]").count() > 0
 
 
+@pytest.mark.slow
 def test_a_menu_and_verdicts_are_restored(opened, reports):
     page = opened(reports / "fit_matrix" / "index.html")
     other = page.locator("#fit-1 .switch").last.get_by_role("button").last
@@ -186,6 +193,7 @@ def test_a_menu_and_verdicts_are_restored(opened, reports):
     assert again.locator("table[data-matrix=fit]").evaluate(filled) == cells
 
 
+@pytest.mark.slow
 def test_every_table_downloads_as_json_too(opened, reports):
     page = opened(reports / "attention_heads" / "index.html")
     assert page.locator("[data-json]").count() == page.locator("[data-csv]").count() > 3

@@ -91,6 +91,7 @@ def test_a_row_of_the_front_shows_its_mark(pages):
     assert page.locator("main img").count() == 0  # of the hostile title
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(_axe() is None, reason="axe-core is not here (pip install axe-playwright-python, or set AXE_JS)")
 def test_axe(pages):
     """The new sections: test_report_page has the others."""

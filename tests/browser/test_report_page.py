@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 import runs
 
 NAMES = (
@@ -98,6 +97,7 @@ def test_on_a_phone(visit):
     assert page.locator("#pills").evaluate("p => p.scrollWidth > p.clientWidth")  # pills scroll by themselves
 
 
+@pytest.mark.slow
 def test_names_of_two_lines_are_seen(visit):
     page = visit("window_and_pattern", width=400)
     lines = page.locator("[data-fig=parameters] .ytick tspan")
@@ -145,6 +145,7 @@ def test_the_filter_reaches_everything_and_the_address(visit):
     assert "5" in shown(again)
 
 
+@pytest.mark.slow
 def test_many_points_are_filtered_by_what_they_share(visit):
     page = visit("window_and_pattern")
     assert texts(page, ".pills-of") == ["window", "pattern"]
@@ -157,6 +158,7 @@ def test_many_points_are_filtered_by_what_they_share(visit):
     assert page.locator("#all-hidden").is_visible()
 
 
+@pytest.mark.slow
 def test_a_section_is_an_address_and_keeps_the_filter(visit):
     page = visit("attention_heads", at="#latency?hide=n_kv_heads%202")
     assert page.locator("#latency").bounding_box()["y"] < 200
@@ -166,6 +168,7 @@ def test_a_section_is_an_address_and_keeps_the_filter(visit):
     assert texts(page, ".contents a[aria-current]") == ["Parameters"]
 
 
+@pytest.mark.slow
 def test_switches_choose_the_drawing(visit):
     page = visit("attention_heads")
     longest = "Math.max(...document.querySelector('[data-fig=bound-decode]').data.flatMap(t => t.x))"
@@ -177,6 +180,7 @@ def test_switches_choose_the_drawing(visit):
     assert card.locator(".switch button[aria-pressed=true]").count() == 2
 
 
+@pytest.mark.slow
 def test_what_fits_where(visit, run_folder):
     """Each cell has a word, a mark and a colour; the switches fill them anew; the numbers follow the pointer."""
     page = visit("fit_matrix")
@@ -232,6 +236,7 @@ def test_downloads(visit, run_folder):
     assert int(rows[0]["kv_cache_bytes long-128k bf16"]) == 2906652672
 
 
+@pytest.mark.slow
 def test_theme(visit):
     page = visit("attention_heads")
     colour = "document.querySelector('[data-fig=kv-context]').data.at(-1).line.color"
@@ -242,6 +247,7 @@ def test_theme(visit):
     assert page.locator("#theme").inner_text() == "Light"
 
 
+@pytest.mark.slow
 def test_one_bad_picture_does_not_stop_the_others(visit, complaints):
     page = visit("attention_heads")
     page.evaluate("""() => {
@@ -264,6 +270,7 @@ def test_hostile_names_are_text(visit):
     assert page.locator("main img, main b[onmouseover]").count() == 0
 
 
+@pytest.mark.slow
 def test_measurements_name_their_device_and_nothing_leads_out(visit):
     """No button that uploads the chart, no logo, no link but into the page."""
     page = visit("attention_heads")

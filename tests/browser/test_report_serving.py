@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 DATA = "name => document.querySelector(`[data-fig=${name}]`).data"
 CURVES = (
     "() => document.querySelector('[data-fig=speed-throughput]').data.filter(t => t.name && t.visible !== false).length"
@@ -9,7 +11,7 @@ CURVES = (
 
 
 def crosses(page):
-    return sum("✕" in cell for line in page.evaluate(DATA, "context-batch")[0]["text"] for cell in line)
+    return sum("✕" in text for text in page.evaluate(DATA, "context-batch")[0]["text"])
 
 
 def test_menus_hover_filter_and_tables(visit):
@@ -33,6 +35,7 @@ def test_menus_hover_filter_and_tables(visit):
         assert page.locator(f"#{name}-numbers tbody tr").count() > 3
 
 
+@pytest.mark.slow
 def test_a_phone_has_the_marks_alone(visit):
     page = visit("attention_heads", width=400)
     cells = {cell for line in page.evaluate(DATA, "context-batch")[0]["text"] for cell in line}

@@ -290,6 +290,7 @@ def test_hover_texts_hold_no_markup_of_others(report):
 # ---------------------------------------------------------------- in a browser
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fast_heads", "batch_context"])
 def test_every_choice_has_its_picture(visit, name):
     page = visit(name)
@@ -302,6 +303,7 @@ def test_every_choice_has_its_picture(visit, name):
             assert page.locator("#latency .plot.empty").count() == 0
 
 
+@pytest.mark.slow
 def test_equal_axes_are_as_long(visit):
     page = visit("fast_heads", width=400)
     for width in (400, 1400):
@@ -312,6 +314,7 @@ def test_equal_axes_are_as_long(visit):
         assert sides[0] == pytest.approx(sides[1], abs=1) and sides[0] > 200
 
 
+@pytest.mark.slow
 def test_the_filter_takes_rows_and_marks(visit):
     page = visit("fast_heads")
     rows = "document.querySelector('[data-fig=measured-decode-8192-b1]').layout.yaxis.categoryarray.length"
@@ -322,6 +325,7 @@ def test_the_filter_takes_rows_and_marks(visit):
     assert (page.evaluate(rows), page.evaluate(dots)) == (4, 12)
 
 
+@pytest.mark.slow
 def test_shares_add_up(visit):
     page = visit("batch_context")
     page.get_by_role("button", name="share of the prediction").click()

@@ -39,6 +39,7 @@ def falls(draw):
     return draw(st.integers(-20, 900)) + draw(st.sampled_from([0.0, 0.5])) - np.cumsum(steps)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(falls(), min_size=1, max_size=6), st.integers(1, 30), st.data())
 def test_a_search_finds_what_counting_does(margins, least, data):

@@ -55,6 +55,7 @@ def test_the_context_crosses_the_windows():
     assert {name: telling_context(archlab.load(name)) for name in contexts} == contexts
 
 
+@pytest.mark.slow
 def test_as_json():
     document = json.loads(json.dumps(audit(shrunk("gemma-2-2b"), context=20).as_dict()))
     assert document["ok"] is True and document["context"] == 20
@@ -101,6 +102,7 @@ def test_a_tied_head_with_a_table_of_its_own(monkeypatch):
     assert wrong(audit(shrunk("gemma-2b"))) == ["parameters", "parameters, head"]
 
 
+@pytest.mark.slow
 def test_a_ring_that_is_too_long(monkeypatch):
     def init(self, state, buffer) -> None:
         self.buffer, self.window = torch.cat((buffer, buffer), 1), state.window
@@ -129,6 +131,7 @@ def test_attention_hidden_from_the_tracers_is_named(monkeypatch):
     assert len(named) == 2 and all("scaled_dot_product_attention" in w for w in named)
 
 
+@pytest.mark.slow
 def test_an_unused_weight_of_the_declaration_changes_both(monkeypatch):
     """A declared weight becomes a parameter by itself: that is why counts cannot drift."""
     real = blocks.RMSNorm.weights

@@ -152,6 +152,7 @@ def test_random_specs_of_every_block_run(spec, span):
     runs(spec, *span)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(spec=specs(), length=st.integers(1, 12), batch=st.integers(1, 2))
 def test_a_training_step_is_three_times_the_dense_forward(spec, length, batch):

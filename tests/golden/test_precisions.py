@@ -412,6 +412,7 @@ def test_a_users_file_on_the_command_line(archlab_command, tmp_path):
     assert "did you mean 'q4_k'" in refused.err and refused.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_over_precisions_with_another_cache(archlab_command, tmp_path):
     words = ["-m", "model=gemma-3-1b", "model.n_layers=13,26", "precision=q4_k_m,bf16", "precision.kv=q8_0"]
     done = archlab_command("sweep", *words, "hardware=h100-sxm", "measure=never", "out=run")

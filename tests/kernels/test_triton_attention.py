@@ -122,6 +122,7 @@ def test_what_is_neither_normed_nor_turned_is_written_bit_by_bit(device):
     assert torch.equal(torch.stack(ours), torch.stack(theirs))
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_step_of_any_shape(data, device):

@@ -246,6 +246,7 @@ def test_lines_that_do_not_count_are_counted(operations, steps, tmp_path):
     assert len(found.left_out) == len(steps)
 
 
+@pytest.mark.slow
 def test_a_model_is_known_by_its_hash_where_it_is_not_written_down(operations, steps, tmp_path):
     """Of presets and of the suite's studies; others must be given."""
     hashes = {config_hash(spec) for spec in SPECS[3:]}

@@ -73,6 +73,7 @@ def test_enough_is_time_and_samples_and_long_passes_need_fewer(rates, spent, n, 
     assert turns._enough(trial, session)
 
 
+@pytest.mark.slow
 def test_models_that_do_not_fit_side_by_side_follow_each_other(three, rates, monkeypatch):
     session = Session(find_device("cpu"), "fp32", rates, seconds=0.02)
     tasks = [task for label, spec in three for task in tasks_of(label, spec, [WORK])]
@@ -145,6 +146,7 @@ def test_the_first_phase_is_measured_again_and_a_device_that_changed_is_said(thr
     assert not any("while the group" in row["warnings"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_workload_that_leaves_the_fast_way_says_so(rates):
     """PaliGemma's prefix is a mask: its prefill takes the reference, its step does not, side by side in one sweep."""
     spec = archlab.load("paligemma-3b-224", {**TINY, "attention.n_kv_heads": 1, "vision": None})

@@ -244,6 +244,7 @@ def test_one_configuration_is_verified_and_the_others_count_on_it(deep, session,
     assert found[0].cache_bytes == archlab.kv_cache(deep, 16, 1, "fp32").total
 
 
+@pytest.mark.slow
 def test_a_residual_that_is_too_large_is_said_of_all(deep, session, turns_of):
     turns_of.slower = True
     other = resolve(override(dict(deep.data), {"mlp.d_ff": 64}))
@@ -252,6 +253,7 @@ def test_a_residual_that_is_too_large_is_said_of_all(deep, session, turns_of):
     assert [r.residual for r in found] == pytest.approx([1 / 1.1 - 1] * 2)
 
 
+@pytest.mark.slow
 def test_where_the_whole_does_not_fit_a_deeper_one_is_taken(deep, session, turns_of, monkeypatch):
     """Memory for 7 of 9 layers: the residual is of these, and says so; for none, and nothing is called measured."""
     plan = Plan(deep, 2)

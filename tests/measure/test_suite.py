@@ -117,6 +117,7 @@ def quick(tmp_path, rates, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_takes_up_what_is_missing_and_measures_the_rates_again(quick, tmp_path):
     outcome, _ = quick(sections=("rooflines", "latency"))
     assert len(outcome.measured) == 5 and outcome.exit_code == 0  # four phases once, though two studies ask for them
@@ -128,6 +129,7 @@ def test_takes_up_what_is_missing_and_measures_the_rates_again(quick, tmp_path):
     assert len(list(read_records(tmp_path / "rooflines.jsonl"))) == 2
 
 
+@pytest.mark.slow
 def test_other_code_is_measured_anew(quick, monkeypatch):
     quick(sections=("latency",))
     monkeypatch.setattr(progress, "code_version", lambda: "0123456789abcdef")

@@ -90,6 +90,7 @@ def saved_by_autograd(model, work):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", SAVED)
 def test_what_a_block_saves_is_what_autograd_saves(preset):
     """Block by block, within 2 %: the rows leave out one number a token (the root of a norm)."""

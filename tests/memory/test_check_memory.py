@@ -9,6 +9,7 @@ from archlab.blocks import MLP
 SMALL = ["gemma-3-270m", "n_layers=6", "vocab_size=4096", "--memory"]
 
 
+@pytest.mark.slow
 def test_a_screen_and_a_document(archlab_command):
     screen = archlab_command("check", *SMALL, "--context", "256", "--batch", "2")
     assert screen.code == 0 and screen.err == "" and "\033" not in screen.out

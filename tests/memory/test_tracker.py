@@ -92,6 +92,7 @@ def test_parameters_cache_gradients_and_states_are_what_they_are_known_to_be():
     assert 0 < training.by_category["gradients"] <= weights
 
 
+@pytest.mark.slow
 def test_logits_of_a_large_vocabulary_are_the_peak():
     """512 x 262144 logits in bf16, and of the loss three copies in fp32."""
     spec = archlab.load("gemma-3-270m", {"n_layers": 6})
@@ -116,6 +117,7 @@ def test_a_copy_too_many_is_seen(monkeypatch):
     assert peak(spec, work).total - before > 8 * 1024 * 1024 * 2
 
 
+@pytest.mark.slow
 def test_nothing_is_allocated():
     """A 27B model in bf16 would take 54 GB."""
     found = peak(archlab.load("gemma-3-27b-text"), Workload(1, 1, 131072))
@@ -142,6 +144,7 @@ def test_bad_input_is_a_sentence():
         peak(spec, Workload(1, 8, 8, source=8))
 
 
+@pytest.mark.slow
 def test_fp32_takes_twice_the_weights():
     spec = archlab.load("gemma-3-270m", {"n_layers": 6})
     work = Workload(1, 1, 64)

@@ -103,6 +103,7 @@ WORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("case", ["even-window", "no-windows"])
 def test_flops(case, work):

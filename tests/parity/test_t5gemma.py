@@ -163,6 +163,7 @@ WORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_dense_flops_are_those_of_the_module(work):
     counts = check_traced(spec_of(), WORKS[work])

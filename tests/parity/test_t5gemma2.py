@@ -220,6 +220,7 @@ def test_dense_flops_are_those_of_the_module(work):
     assert ("Run.model.encoder.layers.0" in counts) == bool(WORKS[work].new_source), "it runs once"
 
 
+@pytest.mark.slow
 def test_dense_flops_with_images():
     spec = spec_of("unlike-sides")
     counts = check_traced(spec, Workload(2, new=9, source=23, images=3))

@@ -70,6 +70,7 @@ def test_columns_equal_scalars(name, engine, sizes):
     assert [float(x) for x in alone] == list(columns + np.zeros(len(sizes)))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     name=st.sampled_from(["gemma-2-2b", "gemma-3-4b", "gemma-4-26b-a4b"]), engine=engines(), context=CONTEXTS,

@@ -37,6 +37,7 @@ def test_each_engine_has_a_file():
     assert sorted(p.stem for p in (data_dir("conf") / "engine").glob("*.yaml")) == sorted(ENGINES)
 
 
+@pytest.mark.slow
 def test_a_cut_of_the_study(archlab_command, tmp_path):
     done = archlab_command("sweep", "fit_matrix", *CUT, *QUIET)
     assert done.code == 0, done.err
@@ -92,6 +93,7 @@ def test_several_engines(archlab_command, tmp_path):
     assert (frame["kv_cache_bytes"] >= frame.loc["ideal", "kv_cache_bytes"]).all()
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_run_a_precision_refuses_it(archlab_command, tmp_path):
     words = ["model=gemma-3-1b", "hardware=l4", "engine=vllm,llama_cpp", "precision=q4_k_m,bf16"]
     assert archlab_command("sweep", *words, *QUIET).code == 0
@@ -122,6 +124,7 @@ def test_what_cannot_be_is_a_sentence(archlab_command, words, says):
 PAIRS = [("ideal", "bf16"), ("hf", "bf16"), ("vllm", "bf16"), ("llama_cpp", "q4_k_m")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "precision"), PAIRS)
 @pytest.mark.parametrize("model", ["gemma-3-4b", "gemma-3n-e2b", "gemma-4-26b-a4b", "t5gemma-2-270m-270m"])
 def test_columns_are_the_numbers_of_each_point(model, engine, precision):

@@ -29,6 +29,7 @@ def measure_points(models, workloads, budget_seconds, raw, sampled):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("visible", "used"), [("", {"0", "1", "2"}), ("4,6,7", {"4", "6", "7"})])
 def test_each_gpu_takes_its_share(visible, used, archlab_command, tmp_path, monkeypatch):
     import torch
@@ -50,6 +51,7 @@ def test_each_gpu_takes_its_share(visible, used, archlab_command, tmp_path, monk
     assert len([*(tmp_path / "run").glob("measured*")]) == 2
 
 
+@pytest.mark.slow
 def test_a_point_travels_to_another_process(tmp_path):
     """Spawned for real: the model and the axes arrive whole."""
     points = {name: archlab.load(name) for name in ("gemma-2b", "gemma-3n-e2b", "recurrentgemma-2b")}

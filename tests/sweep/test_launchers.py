@@ -93,6 +93,7 @@ def test_the_rows_are_the_same_wherever_the_jobs_run(launcher, basic, tmp_path):
     assert done.returncode == 0 and blocks(tmp_path, "again") == blocks(basic, "run")
 
 
+@pytest.mark.slow
 @needs("joblib")
 def test_joblib(archlab_command, tmp_path, monkeypatch):
     monkeypatch.setattr("archlab.sweep.gather._render", lambda folder: folder / "report.html")

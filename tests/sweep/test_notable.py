@@ -112,6 +112,7 @@ def test_of_many_places_some_have_fronts_the_same_in_every_part(monkeypatch, spa
             assert "front" not in why or piece[2].start + local[2] in contexts
 
 
+@pytest.mark.slow
 def test_a_large_runs_fronts_are_those_of_its_contexts(archlab_command, tmp_path, monkeypatch):
     """From the command line: a run of which only rows of note are stored, against all of its points."""
     monkeypatch.setattr("archlab.sweep.argv.MOST_TABLE", 50)

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 
+import pytest
+
 from archlab.sweep.joblog import JobLog, Reader, open_logs
 from archlab.sweep.progress import Tally
 
@@ -50,6 +52,7 @@ def on_a_terminal(command, folder, environment):
     return code, re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", bytes(seen)).decode("utf-8", "replace")
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_how_far_it_is(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SLOW)
     environment = os.environ | {

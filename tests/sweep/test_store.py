@@ -60,6 +60,7 @@ def one_sentence(done):
 # ---------------------------------------------------------------- one table
 
 
+@pytest.mark.slow
 def test_all_parts_have_the_same_columns_and_types(archlab_command, small_parts, tmp_path):
     """Some parts hold no refused point, some no number beyond 2**53, some no window: their types are still one."""
     assert archlab_command(*WORDS[:-1], "model.local.window=null,256", "out=run").code == 0
@@ -78,6 +79,7 @@ def test_all_parts_have_the_same_columns_and_types(archlab_command, small_parts,
     assert str(schema.field("model.local.window").type) == "int64"
 
 
+@pytest.mark.slow
 def test_duckdb_and_pandas_read_the_blocks_as_they_are(archlab_command, small_parts, tmp_path):
     duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
     archlab_command(*WORDS)
@@ -131,6 +133,7 @@ def damage(path, how):
     path.write_bytes(bytes(data))
 
 
+@pytest.mark.slow
 def test_a_damaged_part_is_computed_again_and_no_other(archlab_command, small_parts, tmp_path):
     archlab_command(*WORDS)
     before = table()
@@ -145,6 +148,7 @@ def test_a_damaged_part_is_computed_again_and_no_other(archlab_command, small_pa
         pq.read_table(victim, page_checksum_verification=True)
 
 
+@pytest.mark.slow
 def test_damaged_marginals_are_computed_again(archlab_command, tmp_path, monkeypatch):
     monkeypatch.setattr("archlab.sweep.argv.MOST_TABLE", 20)
     archlab_command(*WORDS)
@@ -156,6 +160,7 @@ def test_damaged_marginals_are_computed_again(archlab_command, tmp_path, monkeyp
         pd.testing.assert_frame_equal(pd.read_parquet("run/marginals.parquet"), before)
 
 
+@pytest.mark.slow
 def test_a_damaged_configuration_is_written_again(archlab_command, tmp_path):
     archlab_command(*WORDS)
     (config,) = Path("run/blocks").glob("*.json")
@@ -193,6 +198,7 @@ def failing_writes(monkeypatch, after, error):
     monkeypatch.setattr(results.pq, "write_table", write_table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "hint"), [(errno.ENOSPC, "no space left on device; make room"), (errno.EROFS, "read-only file system; give a folder that can be written to with out=")]
 )  # fmt: skip
@@ -342,6 +348,7 @@ def test_garbage_in_a_log_makes_its_job_one_that_did_not_end(garbage, tmp_path):
     assert [e["part"] for e in entries(logs)] == ["a"] and not whole(logs, 0)
 
 
+@pytest.mark.slow
 def test_garbage_in_a_log_costs_no_point(archlab_command, small_parts, tmp_path, monkeypatch):
     archlab_command(*WORDS[:-1], "out=whole")
     real = JobLog.end

@@ -57,6 +57,7 @@ def test_the_default_study(archlab_command, tmp_path):
     assert points(tmp_path, "curves")["context"].max() == 131072
 
 
+@pytest.mark.slow
 def test_the_formulas_shown_are_the_bases_own(archlab_command, tmp_path):
     archlab_command("sweep", "local_global_ratio", *QUIET)
     shown = json.loads((tmp_path / "run" / "run.json").read_text())["formulas"]
@@ -77,6 +78,7 @@ def test_formulas_have_a_letter_for_what_moves(archlab_command, tmp_path):
             assert found["flops_decode"] == row["flops_decode"]
 
 
+@pytest.mark.slow
 def test_provenance_is_in_the_run_and_in_each_table(archlab_command, tmp_path):
     archlab_command("sweep", "window", *QUIET)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())["provenance"]
@@ -131,6 +133,7 @@ def test_points_that_fail_are_rows_that_say_why(archlab_command, tmp_path):
     assert "n_kv_heads='many' must be a whole number" in frame.loc["gemma-2b n_kv_heads=many", "reason"]
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_be_does_not_stop_the_others(archlab_command, tmp_path):
     words = ["model=gemma-2b,gemma-2-9b", "model.local.window=128", "hardware=l4", "workload=short-512"]
     assert archlab_command("sweep", *words, *QUIET).code == 0
@@ -139,6 +142,7 @@ def test_a_job_that_cannot_be_does_not_stop_the_others(archlab_command, tmp_path
     assert frame.loc["gemma-2-9b local window=128", "status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_finished_block_is_not_computed_again(archlab_command, tmp_path, monkeypatch):
     words = ["sweep", "window", *QUIET]
     archlab_command(*words)
@@ -148,6 +152,7 @@ def test_a_finished_block_is_not_computed_again(archlab_command, tmp_path, monke
     assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "blocks").glob("*.parquet")}
 
 
+@pytest.mark.slow
 def test_other_code_makes_another_block(archlab_command, tmp_path, monkeypatch):
     words = ["sweep", "window", *QUIET]
     archlab_command(*words)
@@ -158,12 +163,14 @@ def test_other_code_makes_another_block(archlab_command, tmp_path, monkeypatch):
     assert len(after) == 2 * len(before) and len(points(tmp_path)) == 20
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_another_run_does_not_mix(archlab_command, tmp_path):
     archlab_command("sweep", "window", *QUIET)
     archlab_command("sweep", "head_dim", *QUIET)
     assert set(points(tmp_path)["base"]) == {"gemma-2-9b"}
 
 
+@pytest.mark.slow
 def test_two_tables_of_losses_are_two_runs(archlab_command, tmp_path):
     """What a table says is part of a run's name: another one does not write over it."""
     found = []
@@ -179,6 +186,7 @@ def test_two_tables_of_losses_are_two_runs(archlab_command, tmp_path):
     assert found[0] != found[1] and read == [[2.5], [3.5]]
 
 
+@pytest.mark.slow
 def test_hydras_own_flags(tmp_path):
     def run(*words):
         command = [sys.executable, "-m", "archlab.sweep", *words]
@@ -231,6 +239,7 @@ def test_models_and_workloads_of_the_users_own_folder(archlab_command, tmp_path,
     assert "has the name of a shipped model" in archlab_command("describe", "gemma-2b").err
 
 
+@pytest.mark.slow
 def test_a_model_given_as_a_file(archlab_command, tmp_path):
     archlab_command("new", "tiny", "--from", "gemma-3-1b")
     words = ["model=tiny.yaml,gemma-3-1b", "model.local.window=128,512", "hardware=l4"]
@@ -257,6 +266,7 @@ def test_one_loader_reads_a_model_for_the_sweep_too(archlab_command, tmp_path):
         assert done.code == 2 and sentence in done.err
 
 
+@pytest.mark.slow
 def test_tokens_are_read_wherever_a_context_stands(archlab_command, tmp_path):
     assert archlab_command("sweep", "attention_heads", "workload.context=4k", *QUIET).code == 0
     frame = points(tmp_path)
@@ -307,6 +317,7 @@ def test_a_study_that_cannot_be(change, sentence, archlab_command, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_held_flops_give_a_point_one_shape_at_all_workloads(archlab_command, tmp_path):
     assert archlab_command("sweep", "attention_heads", "hold=flops", *QUIET).code == 0
     frame = points(tmp_path)
@@ -315,6 +326,7 @@ def test_held_flops_give_a_point_one_shape_at_all_workloads(archlab_command, tmp
     assert held.max() / held.min() < 1.002
 
 
+@pytest.mark.slow
 def test_a_large_block_keeps_its_d_ff(archlab_command, tmp_path):
     words = ["model=gemma-2-9b", "model.local.window=range(1,2501)", "model.attention.n_kv_heads=1,8", "hold=params"]
     assert archlab_command("sweep", *words, "hardware=l4", *QUIET).code == 0

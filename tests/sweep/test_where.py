@@ -239,6 +239,7 @@ def sqlite():
         yield database
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(conditions)
 def test_sqlite_chooses_the_same_rows(sqlite, condition):

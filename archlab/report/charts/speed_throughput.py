@@ -46,7 +46,7 @@ def _rows(cast: Cast) -> list[Record]:
     """Batches at the contexts that all points have."""
     every = [r for p in cast.wide.ok for r in cast.run.batch_rows.get(p.name, ()) if r.get(TIMES[BOUND])]
     reached = {point: {r["context"] for r in every if r["point"] == point} for point in {r["point"] for r in every}}
-    asked = {row["context"] for rows in cast.run.rows.values() for row in rows}.intersection(*reached.values())
+    asked = {row.get("context") for rows in cast.run.rows.values() for row in rows}.intersection(*reached.values())
     return [r for r in every if r["context"] in asked and (r["fits"] or r["batch"] == 1)]
 
 
