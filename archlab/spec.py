@@ -8,6 +8,7 @@ broken rule raises the sentence, on columns it masks the points that break it.
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -86,9 +87,13 @@ def flag(doc: str, default: Any = dataclasses.MISSING) -> Any:
 
 
 def text(doc: str, default: Any = dataclasses.MISSING) -> Any:
-    """A field for people: a name or a sentence."""
-    kind = FieldType("text", lambda x: isinstance(x, str) and bool(x.strip()))
+    """A field for people: a name or a sentence. A control character would turn what stands around it, on any screen."""
+    kind = FieldType("text, without control characters", lambda x: isinstance(x, str) and bool(x.strip()) and _plain(x))
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
+
+
+def _plain(x: str) -> bool:
+    return x.isprintable() or all(unicodedata.category(c) not in ("Cc", "Cf") or c in "\n\t" for c in x)
 
 
 def names(doc: str, default: Any = dataclasses.MISSING) -> Any:

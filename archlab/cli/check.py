@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,12 @@ def tracked(spec: ModelSpec, context: int | None, batch: int) -> Found:
     """Peak memory."""
     found = check_memory(spec, telling_context(spec) if context is None else context, batch)
     return found.ok, found.as_dict(), partial(memory_screen, found, counted_only(spec))
+
+
+def records(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the table for CSV, a check or a step each, the model and what it ran at before them."""
+    rows = document["steps"] if "steps" in document else document["checks"]
+    return [{key: document[key] for key in ("model", "context", "batch")} | row for row in rows]
 
 
 def screen(found: Audit) -> str:

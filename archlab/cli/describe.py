@@ -264,10 +264,11 @@ def comparison(specs: list[ModelSpec]) -> str:
         rows.append([
             spec.name, show_count(found["params"]), f"{found['weights_bytes_bf16'] / GIB:.2f}", str(spec.n_layers),
             window, f"{heads['n_heads']}/{heads['n_kv_heads']}x{heads['head_dim']}",
-            *(f"{at['kv_cache_bytes_bf16'] / GIB:.2f}" if at else "-" for at in (near, far)),
-            f"{near['flops_per_token'] / 1e9:.1f}" if near else "-",
+            *(f"{at['kv_cache_bytes_bf16'] / GIB:.2f}" if at and spec.decodes else "-" for at in (near, far)),
+            f"{near['flops_per_token'] / 1e9:.1f}" if near and spec.decodes else "-",
         ])  # fmt: skip
-        words = [*_heads_apart(found), *_active(found), *short(spec)]
+        alone = [] if spec.decodes else ["encoder (decodes nothing, keeps no cache)"]
+        words = [*alone, *_heads_apart(found), *_active(found), *short(spec)]
         apart += wrap(f"{spec.name}: {', '.join(words)}") if words else []
     head = ["model", "params", "GiB", "layers", "window", "heads", "KV 8k", "KV128k", "GFLOP"]
     legend = "GiB: weights, bf16; KV: cache in GiB, bf16, batch 1; GFLOP: a token at 8k"

@@ -133,8 +133,8 @@ def describe(words: Words, json: Json = False, csv: Csv = False) -> None:
 @app.command()
 def compare(
     words: Annotated[
-        list[str], typer.Argument(help="MODEL MODEL ...", show_default=False, autocompletion=complete.model)
-    ],
+        list[str] | None, typer.Argument(help="MODEL MODEL ...", show_default=False, autocompletion=complete.model)
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="write the HTML report here")] = None,
     workload: Annotated[
         str | None, typer.Option(help="names of conf/workload; chat-8k,long-128k", autocompletion=complete.workload)
@@ -149,27 +149,9 @@ def compare(
     csv: Csv = False,
 ) -> None:
     """Models side by side: a table here, or the HTML report with -o."""
-    from archlab.cli.describe import comparison, facts
-    from archlab.presets import load
+    from archlab.cli.compare import run_words
 
-    names, overrides = split_words(words)
-    if overrides:
-        raise SpecError(
-            f"compare takes models, not {next(iter(overrides))}=...; put the change into a YAML (archlab new)"
-        )
-    specs = [load(name) for name in names]
-    if len(names) < 2 or len({spec.name for spec in specs}) < len(names):
-        raise SpecError("compare takes two or more models of different names")
-    if out is not None:
-        from archlab.sweep.compare import write_comparison
-
-        places = ((workload or "chat-8k,long-128k").split(","), (hardware or "h200-sxm,rtx-4090").split(","))
-        with waiting(f"computing the tables of {len(specs)} models"):
-            path = write_comparison(specs, *places, precision or "bf16", html_file(out), ["compare", *words])
-        return print_json({"report": str(path)}) if json else print(path)
-    if workload or hardware or precision:
-        raise SpecError("workload, hardware and precision shape the report; name its file with -o")
-    show(lambda: [facts(spec) for spec in specs], lambda: comparison(specs), json, csv)
+    run_words(words or [], out, {"workload": workload, "hardware": hardware, "precision": precision}, json, csv)
 
 
 @app.command()
@@ -179,9 +161,10 @@ def check(
     batch: Annotated[int, typer.Option(min=1, help="sequences")] = 1,
     memory: Annotated[bool, typer.Option("--memory", help="peak memory instead, by torch's memory tracker")] = False,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Hold the closed forms against the traced module (fvcore, FlopCounterMode, memory tracker), without a GPU."""
-    from archlab.cli.check import audited, tracked
+    from archlab.cli.check import audited, records, tracked
     from archlab.presets import load
     from archlab.units import tokens
 
@@ -189,7 +172,7 @@ def check(
     work = tracked if memory else audited
     with waiting(f"building {model} on the meta device and tracing it"):
         ok, document, screen = work(load(model, overrides), None if context is None else tokens(context), batch)
-    print_json(document) if json else print(screen())
+    show(lambda: records(document) if csv else document, screen, json, csv)
     raise typer.Exit(0 if ok else 1)
 
 

@@ -122,9 +122,18 @@ def one_model(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
 
 def html_file(out: Path) -> Path:
-    """The path of a report to write. Raises SpecError for one that is no file."""
-    if not out.name or out.is_dir():
+    """The path of a page to write, looked at before anything is computed. Raises SpecError for one that cannot be."""
+    if out == Path():
         raise SpecError(f"out={str(out)!r} must be the HTML file to write, such as report.html")
+    if out.is_dir():
+        raise SpecError(f"{str(out)!r} is a folder; name the HTML file to write, such as {out / 'report.html'}")
+    for folder in out.parents:
+        if folder.is_dir():
+            break
+        if folder.exists():
+            raise SpecError(f"{str(folder)!r} is a file, not a folder; {out.name} cannot be written there")
+    if not out.parent.is_dir():
+        raise SpecError(f"there is no folder {str(out.parent)!r}; make it, or write {out.name} elsewhere")
     return out
 
 

@@ -55,7 +55,10 @@ def _caches(run: Run, new: Point, old: Point) -> str:
         return ""
     said = [f"{_against(now, before)} {m.where}" for m, now, before in known]
     metric, now, before = known[-1]
-    return f"The KV cache is {words.listing(said)}: {metric.say(now)} there, not {metric.say(before)}."
+    source = " It holds the keys of a source as long as the context, too." * bool(
+        run.value(new.name, "kv_source_bytes")
+    )
+    return f"The KV cache is {words.listing(said)}: {metric.say(now)} there, not {metric.say(before)}.{source}"
 
 
 def _work(run: Run, new: Point, old: Point) -> str:

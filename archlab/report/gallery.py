@@ -33,6 +33,8 @@ def gallery(folder: Path, said: Callable[[Path], None] = lambda _: None) -> Path
     `said` is told of each page. The same runs give the same bytes.
     """
     runs, devices = _runs(folder), measured(folder / "measured")
+    for run in runs:  # all, before a page is written; none is kept, since a large run fills memory
+        load_run(run)
     _share(folder / ASSETS)
     entries = tuple(_rendered(run, said) for run in runs)
     index = folder / "index.html"
@@ -41,6 +43,8 @@ def gallery(folder: Path, said: Callable[[Path], None] = lambda _: None) -> Path
 
 
 def _runs(folder: Path) -> list[Path]:
+    if folder.is_file():
+        raise ArchlabError(f"{str(folder)!r} is a file; --all takes the folder that holds the runs' folders")
     if not folder.is_dir():
         raise ArchlabError(f"there is no folder {str(folder)!r}")
     if (folder / "run.json").is_file():

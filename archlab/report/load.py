@@ -36,6 +36,9 @@ _NEEDED = ("point", "base", "status", "workload", "hardware", "precision")
 _BESIDE = ("measured", "curves", "layers", "marginals", "batches", "operations")
 """Tables that a run may have beside its points."""
 
+_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
+"""Embeddings, overrides and isolates of bidirectional text."""
+
 Record = Mapping[str, Any]
 """One row of a table; an absent value is None."""
 
@@ -169,6 +172,8 @@ class Run:
 def load_run(run: str | Path) -> Run:
     """Reads a run folder. Raises ArchlabError, with one sentence, for a folder that is not a run or not whole."""
     folder = Path(run)
+    if folder.is_file():
+        raise ArchlabError(f"{str(folder)!r} is a file; a run is a folder")
     if not folder.is_dir():
         raise ArchlabError(f"there is no run folder {str(folder)!r}")
     meta = _meta(folder)
@@ -192,7 +197,7 @@ def _meta(folder: Path) -> dict[str, Any]:
     if meta["schema"] > SCHEMA:
         newer = f"schema {meta['schema']}, and this archlab reads up to {SCHEMA}"
         raise ArchlabError(f"{str(folder)!r} was written by a newer archlab ({newer}); update archlab to report it")
-    return _whole(path, meta)
+    return _whole(path, _readable(meta))
 
 
 def _whole(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +244,18 @@ def _records(frame: pd.DataFrame) -> list[Record]:
     return [{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
+def _readable(value: Any) -> Any:
+    """Text from outside without the characters that turn the direction of what stands after them."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.translate(_TURNING)
+    if isinstance(value, dict):
+        return {_readable(k): _readable(v) for k, v in value.items()}
+    return [_readable(v) for v in value] if isinstance(value, list) else value
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return _readable(value)
     if value is None or value is pd.NA or value != value:
         return None
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def write(target: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8", newline="\n")
         beside.replace(target)
     except OSError as e:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder is not there, or is a file
+            beside.unlink(missing_ok=True)
         raise ArchlabError(f"the report cannot be written to {str(target)!r}: {e.strerror or e}") from e
 
 
@@ -187,7 +189,8 @@ def _filtered(points: Cast, pills: Sequence[Facet]) -> list[dict[str, Any]]:
 
 def _twins(points: Cast) -> dict[str, str]:
     """Light colour -> dark colour, for the pictures."""
-    pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values(), *palette.steps().values()]
+    pairs = [*palette.CHROME.values(), *palette.PARTS.values(), *palette.KINDS.values()]
+    pairs += [*palette.steps().values(), *palette.fills()]
     pairs += [pair for p in points.everyone for pair in (p.look.line, p.look.text)]
     return {light.lower(): dark.lower() for light, dark in pairs}
 

@@ -92,6 +92,22 @@ def look(hue: int, dash: int, shade: float) -> Look:
     return Look(line, text, DASHES[dash % len(DASHES)], SYMBOLS[hue % len(SYMBOLS)])
 
 
+FILLS = 16
+"""Shades of a cell, from an empty device to a full one."""
+
+
+def filled(share: float) -> Pair:
+    """The shade of a cell of which so much is taken, 0 to 1."""
+    place = round(min(max(share, 0.0), 1.0) * (FILLS - 1)) / (FILLS - 1)
+    empty, full = CHROME["wash"], CHROME["filled"]
+    return _mix(empty[0], full[0], place), _mix(empty[1], full[1], place)
+
+
+def fills() -> list[Pair]:
+    """Every shade of a cell."""
+    return [filled(i / (FILLS - 1)) for i in range(FILLS)]
+
+
 def part(name: str) -> Pair:
     """The colour of a part of the model or of a kind of layer."""
     return PARTS.get(name) or KINDS.get(name) or KINDS["other"]

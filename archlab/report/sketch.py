@@ -83,6 +83,8 @@ def _generations(cast: Cast) -> Sketch | None:
     known = {name: float(v) for name, p in alike.items() if (v := metric.of(cast.run, p)) is not None}
     first = next(iter(alike.values())).base
     caption = f"{words.sentence(metric.title)} of each generation's model nearest in size to {first}."
+    sources = any(cast.run.value(p.name, "kv_source_bytes") for p in alike.values())
+    caption += " An encoder-decoder's holds a source as long, too." * sources
     return _rows(known, metric.scale(known.values()), caption)
 
 

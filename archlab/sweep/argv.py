@@ -31,6 +31,7 @@ from archlab.sweep.axes import HARDWARE_KEYS, WORKLOAD_KEYS, axis_values
 from archlab.sweep.block import LARGE_PART, PART
 from archlab.sweep.hold import HELD, STEPS
 from archlab.sweep.measures import Asked, measures
+from archlab.sweep.naming import check_names
 from archlab.sweep.notable import DEFAULTS
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.study import (
@@ -306,14 +307,16 @@ def _flags(words: list[str]) -> tuple[list[str], list[str]]:
 def _model_files(given: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Models given as files: name -> keys, inheritance done. In `given` the names take the place of the paths."""
     files: dict[str, dict[str, Any]] = {}
-    names = []
-    for model in _text(given["model"]).split(",") if "model" in given else ():
+    names: list[str] = []
+    models = _text(given["model"]).split(",") if "model" in given else []
+    for model in models:
         path = Path(model)
         if path.suffix in (".yaml", ".yml") or "/" in model:
             if path.stem in group_files("model"):
                 raise SpecError(f"{model} has the name of a model that is there already; rename the file")
             files[path.stem] = {**read(path), "name": path.stem}
         names.append(path.stem if path.stem in files else model)
+    check_names(zip(models, names, strict=True))
     if files:
         given["model"] = f"model={','.join(names)}"
     return files

@@ -17,7 +17,7 @@ from archlab.engines import load_engine
 from archlab.hardware import load_hardware
 from archlab.precision import load_precision
 from archlab.spec import ModelSpec
-from archlab.sweep.measures import Asked, measures
+from archlab.sweep.measures import Asked, labelled, measures
 from archlab.sweep.provenance import provenance
 from archlab.sweep.results import (
     assumptions,
@@ -105,6 +105,7 @@ def _row(spec: ModelSpec, workload: str, hardware: str, precision: str) -> dict[
         "engine": "ideal",
     }
     numbers = measures(spec, work, asked)
-    found = {k: v.item() if hasattr(v, "item") else v for k, v in numbers.items()}
+    said = {k: labelled(k, v) for k, v in numbers.items()}
+    found = {k: v.item() if hasattr(v, "item") else v for k, v in said.items()}
     front = {"point": spec.name, "base": spec.name, "is_base": True, **place, "status": "ok", "reason": None}
     return front | found | describe_point(spec)

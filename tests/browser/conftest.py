@@ -81,7 +81,7 @@ class Complaints(list[str]):
     """What a page said in its console, threw, asked of the network, or alerted."""
 
     def watch(self, page: playwright.Page) -> None:
-        page.on("console", lambda m: self.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("console", lambda m: self.append(m.text) if m.type in ("error", "warning", "trace") else None)
         page.on("pageerror", lambda e: self.append(str(e)))
         page.on("dialog", lambda d: (self.append(f"alert: {d.message}"), d.dismiss()))
         page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else self.append(r.url))

@@ -208,13 +208,17 @@ def test_the_same_models_give_the_same_bytes(data):
 
 @pytest.mark.slow
 def test_a_hostile_name_is_text(browser, tmp_path):
-    name = "</script><img src=x onerror=alert(1)>‮'\"" + "x" * 40
+    name = "</script><img src=x onerror=alert(1)>\u05d0\u05d1'\"" + "x" * 260
     spec = archlab.load("gemma-3-270m", {"name": name})
     page, said = browser.new_page(), Complaints()
     said.watch(page)
     page.goto(render_explorer(explorer_data({"mine.yaml": spec}, name), tmp_path / "x.html").as_uri())
     page.wait_for_selector('body[data-ready="1"]')
     assert page.locator("#headline").inner_text().startswith(name)
+    for width in (400, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("img").count() == 0
     assert said == []
     page.close()

@@ -43,6 +43,10 @@ STRUCTURE = """() => {
   return bad;
 }"""
 
+RAW_WORDS = """() => [...document.querySelectorAll('.plot text, main td, main .finding, main p')].map(e => e.textContent)
+  .filter(text => /\\b(True|False|None|NaN|nan|undefined|null)\\b/.test(text))"""
+"""Values that nobody put into words."""
+
 COLLIDING = """() => [...document.querySelectorAll('.plot')].flatMap(box => {
   const texts = [...box.querySelectorAll('.annotation-text, .xtick text, .ytick text, .textpoint text')];
   const rects = texts.filter(t => t.textContent.trim()).map(t => [t.textContent, t.getBoundingClientRect()]);
@@ -80,6 +84,7 @@ def test_drawn_quiet_and_whole_at_each_width(visit, name):
     assert page.locator(".plot.empty").count() == 0
     assert page.locator("section").count() == page.locator("section:has(.card)").count()
     assert page.evaluate(STRUCTURE) == []
+    assert page.evaluate(RAW_WORDS) == []
     for width in (1400, 768, 400):
         resize(page, width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -38,7 +38,8 @@ ON_THE_COMMAND_LINE = [
     (["describe", "gemma-3-1b", "gemma-2b"], "takes one model, not 2"),
     (["describe", "no/such/file.yaml"], "no/such/file.yaml cannot be read: no such file or directory"),
     (["describe", "/"], "cannot be read"),
-    (["compare", "gemma-2b"], "two or more models of different names"),
+    (["compare"], "compare takes two or more models, not 0"),
+    (["compare", "gemma-2b"], "compare takes two or more models, not 1 (gemma-2b)"),
     (["compare", "gemma-2b", "gemma-7b", "-o", "x.html", "--hardware", "h20"], "unknown device 'h20'"),
     (["compare", "gemma-2b", "gemma-7b", "-o", "x.html", "--hardware", "t4"], "t4 has no bf16 rate"),
     (["check", "gemma-2b", "--context", "banana"], "context='banana' is not a number of tokens; write it as 8192 or 8k"),
@@ -94,7 +95,15 @@ ON_THE_COMMAND_LINE = [
     (["describe", "gemma-3-1b", "pattern=[local*99999999]"], "longer than 100,000 layers"),
     (["describe", "gemma-3-1b", "pattern=[glob]"], "pattern entry 'glob' has no section glob; did you mean 'global'?"),
     (["describe", "gemma-3-1b", "pattern=[mlp]"], "'mlp' is the name of a section"),
-    (["compare", "gemma-2b", "gemma-2b"], "different names"),
+    (["compare", "gemma-2b", "gemma-2b"], "gemma-2b is given twice; each model needs a name of its own"),
+    (["explore", "gemma-2b", "gemma-2b"], "gemma-2b is given twice"),
+    (["explore", "-o", "nowhere/x.html"], "there is no folder 'nowhere'; make it, or write x.html elsewhere"),
+    (["sweep", "model=gemma-2b,gemma-7b,gemma-2b"], "gemma-2b is given twice"),
+    (["compare", "gemma-2b", "gemma-7b", "-o", "q.html", "--csv"], "--csv is for the table; -o writes the report"),
+    (["compare", "gemma-2b", "gemma-7b", "--hardware", "h20"], "unknown device 'h20'"),
+    (["compare", "gemma-2b", "gemma-7b", "--hardware", ""], "unknown device ''"),
+    (["compare", "gemma-2b", "gemma-7b", "-o", "x.html", "--hardware", ""], "unknown device ''"),
+    (["compare", "gemma-2b", "gemma-7b", "-o", "x.html", "--precision", ""], "unknown precision ''"),
     (["compare", "gemma-2b", "gemma-7b", "-o", ""], "must be the HTML file to write"),
     (["compare", "gemma-2b", "gemma-7b", "--workload", "chat-8k"], "name its file with -o"),
     (["compare", "gemma-2b", "gemma-7b", "-o", "x.html", "--workload", "nope"], "unknown workload 'nope'"),
@@ -130,6 +139,39 @@ def test_one_sentence_and_exit_2(words, sentence, archlab_command, tmp_path):
     assert len(done.err.strip().splitlines()) == 1 and "Traceback" not in done.err
     assert done.out == ""
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+IN_THE_WAY = [
+    *((words, "'afile' is a file, not a folder; x.html cannot be written there") for words in (
+        ["explore", "gemma-3-1b", "-o", "afile/x.html"],
+        ["compare", "gemma-2b", "gemma-7b", "-o", "afile/x.html"],
+        ["compare", "gemma-2b", "gemma-7b", "-o", "afile/deep/x.html"],
+        ["report", "run", "-o", "afile/x.html"],
+    )),
+    *((words, "'emptyd' is a folder; name the HTML file to write, such as emptyd/report.html") for words in (
+        ["explore", "-o", "emptyd"],
+        ["compare", "gemma-2b", "gemma-7b", "-o", "emptyd"],
+        ["report", "run", "-o", "emptyd"],
+    )),
+    (["report", "afile"], "'afile' is a file; a run is a folder"),
+    (["report", "--all", "afile"], "'afile' is a file; --all takes the folder that holds the runs' folders"),
+    (["compare", "m.yaml", "d2/m.yaml"], "m.yaml and d2/m.yaml are both called m; each model needs a name of its own"),
+    (["explore", "m.yaml", "d2/m.yaml"], "m.yaml and d2/m.yaml are both called m"),
+    (["sweep", "model=m.yaml,d2/m.yaml"], "m.yaml and d2/m.yaml are both called m"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "sentence"), IN_THE_WAY, ids=[" ".join(w) for w, _ in IN_THE_WAY])
+def test_what_is_there_already_is_named_as_it_was_typed(words, sentence, archlab_command, tmp_path):
+    for folder in ("emptyd", "d2"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "afile").write_text("")
+    for path in ("m.yaml", "d2/m.yaml"):
+        (tmp_path / path).write_text(MODEL + REST)
+    before = sorted(tmp_path.rglob("*"))
+    done = archlab_command(*words)
+    assert (done.code, done.out) == (2, "") and sentence in done.err and len(done.err.splitlines()) == 1
+    assert ".part" not in done.err and sorted(tmp_path.rglob("*")) == before
 
 
 FILES = [

@@ -1,10 +1,14 @@
 """Each command, on the screen and as JSON."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 import archlab
+from archlab.cli.compare import spoken
+
+FP8 = ["--precision", "fp8"]
 
 
 @pytest.mark.parametrize(
@@ -65,11 +69,26 @@ def test_check_fails_with_exit_code_1_when_a_form_is_wrong(archlab_command, monk
 
 
 def test_a_comparison_is_a_report(archlab_command, tmp_path):
-    done = archlab_command("compare", "gemma-2-9b", "gemma-3-12b-text", "-o", "x.html")
+    words = ["compare", "gemma-2-9b", "gemma-3-12b-text", "-o", "x.html", "--hardware", "l4"]
+    done = archlab_command(*words)
     assert done.code == 0 and done.out.strip() == "x.html"
     page = (tmp_path / "x.html").read_text()
+    assert f"archlab {' '.join(words)}<" in page and "<span>comparison</span>" in page
     assert "gemma-3-12b-text" in page and "http://" not in page.split("<script")[0]
     assert [p.name for p in tmp_path.iterdir()] == ["x.html"]
+
+
+def test_a_comparison_names_no_folder_of_the_machine():
+    given = {"precision": "fp8"}
+    assert spoken(["a", "b"], Path("/home/me/x.html"), given) == ["compare", "a", "b", "-o", "x.html", *FP8]
+    assert spoken(["a", "b"], Path("out/x.html"), given) == ["compare", "a", "b", "-o", "out/x.html", *FP8]
+
+
+def test_an_encoder_alone_decodes_nothing(archlab_command):
+    lines = archlab_command("compare", "gemma-2b", "embeddinggemma-300m").out.splitlines()
+    assert lines[2].startswith("embeddinggemma-300m ") and lines[2].split()[-3:] == ["-"] * 3
+    assert "-" not in lines[1].split()[-3:]
+    assert "embeddinggemma-300m: encoder (decodes nothing, keeps no cache)" in lines[5]
 
 
 @pytest.fixture

@@ -52,6 +52,17 @@ def test_csv_has_what_json_has(words, archlab_command):
         assert {str(x) for x in leaves(record) if isinstance(x, str)} <= set(row.values())
 
 
+@pytest.mark.parametrize("more", [[], ["--memory"]])
+def test_check_has_a_row_a_line_of_its_table(more, archlab_command):
+    words = ["check", "gemma-3-270m", "n_layers=2", "--context", "64", *more]
+    document = json.loads(archlab_command(*words, "--json").out)
+    rows = list(csv.DictReader(io.StringIO(archlab_command(*words, "--csv").out)))
+    key, size = ("step", "total") if more else ("what", "closed_form")
+    lines = document["steps" if more else "checks"]
+    assert [(row[key], int(row[size])) for row in rows] == [(line[key], line[size]) for line in lines]
+    assert {row["model"] for row in rows} == {"gemma-3-270m"}
+
+
 def test_records_go_by_what_they_are_called(archlab_command):
     row = next(csv.DictReader(io.StringIO(archlab_command("describe", "gemma-2-9b", "--csv").out)))
     facts = json.loads(archlab_command("describe", "gemma-2-9b", "--json").out)

@@ -103,6 +103,15 @@ def test_the_small_picture_has_the_numbers_of_the_run(made):
     assert "56.00 GiB" in drawn.svg and "21.66 GiB" in drawn.svg
 
 
+def test_one_bad_run_and_no_page_is_written(made, archlab_command, tmp_path):
+    for name in ("good", "worse"):
+        shutil.copytree(made / "three", tmp_path / "gal" / name, ignore=shutil.ignore_patterns("index.html"))
+    (tmp_path / "gal" / "worse" / "points.parquet").write_bytes(b"no parquet")
+    done = archlab_command("report", "--all", "gal")
+    assert done.code == 2 and "'gal/worse/points.parquet' cannot be read" in done.err
+    assert not list(tmp_path.rglob("*.html")) and not (tmp_path / "gal" / "assets").exists()
+
+
 def test_a_run_in_place_of_a_folder_of_runs(made, archlab_command):
     done = archlab_command("report", "--all", str(made / "three"))
     assert done.code == 2 and "is one run" in done.err

@@ -132,7 +132,7 @@ def test_a_device_without_a_rate_has_a_map_and_no_times():
 def test_the_step_stands_where_the_largest_batch_does(drawn, batches):
     card = context_batch.card(drawn)
     for state, picture in variants(card).items():
-        heat, *steps = picture["data"]
+        _, written, *steps = picture["data"]
         index, hardware = state.split("/")
         mine = batches[(batches["point"] == drawn.all[int(index)].name) & (batches["hardware"] == hardware)]
         most = mine.drop_duplicates("context").set_index("context")["max_batch"]
@@ -141,7 +141,7 @@ def test_the_step_stands_where_the_largest_batch_does(drawn, batches):
             continue
         heights = [y + 0.5 for y in steps[0]["y"][::2]]
         assert heights == [math.floor(math.log2(n)) + 1 if n else 0 for n in most.clip(upper=BATCHES[-1])]
-        marks = [text.startswith("✕") for text in heat["text"]]
+        marks = [text.startswith("✕") for text in written["text"]]
         assert marks == [batch > n for batch in BATCHES for n in most]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from archlab import units
-from archlab.report import metrics, words
+from archlab.report import metrics, palette, words
 from archlab.report.charts import menus
 from archlab.report.charts.frame import drawing, safe
 from archlab.report.fits import MARKS
@@ -19,8 +19,6 @@ from archlab.report.parts import CALCULATED, ESTIMATE, Card, Cell, Column, Figur
 from archlab.report.points import Cast
 
 PLACE = ("point", "hardware", "precision", "engine")
-FULL = 200
-"""Per cent from which a cell is coloured as what is over."""
 
 
 def card(cast: Cast) -> Card | None:
@@ -77,7 +75,7 @@ def _drawing(cast: Cast, rows: Sequence[Record]) -> dict[str, Any]:
         "yaxis": _axis(y, [f"{b:,}" for b in batches], "Batch (sequences, doubling)"),
         "margin": {"l": 62, "r": 24, "t": 14, "b": 52},
     }  # fmt: skip
-    return drawing([_cells(cast, x, y, grid), *_contour(x, y, grid)], layout, height=430)
+    return drawing([_cells(cast, x, y, grid), _texts(cast, x, y, grid), *_contour(x, y, grid)], layout, height=430)
 
 
 def _axis(at: Sequence[int], texts: Sequence[str], title: str) -> dict[str, Any]:
@@ -88,22 +86,29 @@ def _axis(at: Sequence[int], texts: Sequence[str], title: str) -> dict[str, Any]
 
 
 def _cells(cast: Cast, x: Sequence[int], y: Sequence[int], grid: Sequence[Sequence[Record | None]]) -> Any:
-    """A bar of height one a cell: the drawing library that a page carries has no heat map, and is a fifth smaller."""
+    """A bar of height one a cell: the drawing library that pages carry has no heat map, and is a fifth smaller."""
     cells = [(a, b, cell) for b, line in zip(y, grid, strict=True) for a, cell in zip(x, line, strict=True) if cell]
     known = cells[0][2]
     point = next(p for p in cast.wide.ok if p.name == known["point"])
     device = safe(metrics.device_title(cast.run, known["hardware"]))
     said = f"%{{customdata[1]}} of {units.show_gib(known['memory_budget_bytes'])} on {device}: %{{customdata[2]}} %"
     return go.Bar(
-        x=[a for a, _, _ in cells], y=[1] * len(cells), base=[b - 0.5 for _, b, _ in cells], width=1, name="cells",
-        text=[_text(cast, cell) for *_, cell in cells], textposition="inside", insidetextanchor="middle", textangle=0,
-        constraintext="none", insidetextfont={"size": 12, "color": CHROME["ink"][0]},
+        x=[a for a, _, _ in cells], y=[1] * len(cells), base=[b - 0.5 for _, b, _ in cells], width=1,
         customdata=[_said(cast, cell) for *_, cell in cells],
         hovertemplate=f"<b>{safe(point.short)}</b><br>%{{customdata[0]}}<br>{said}<br>%{{customdata[3]}}<extra></extra>",
         marker={
-            "color": [_percent(cell) for *_, cell in cells], "colorscale": _scale(cast), "cmin": 0, "cmax": FULL,
+            "color": [_colour(cast, cell) for *_, cell in cells],
             "line": {"color": CHROME["card"][0], "width": 1.5},
         },
+    )  # fmt: skip
+
+
+def _texts(cast: Cast, x: Sequence[int], y: Sequence[int], grid: Sequence[Sequence[Record | None]]) -> Any:
+    """What stands in the cells: a trace of its own, since a bar would look for a colour that contrasts with a number."""
+    cells = [(a, b, cell) for b, line in zip(y, grid, strict=True) for a, cell in zip(x, line, strict=True) if cell]
+    return go.Scatter(
+        x=[a for a, _, _ in cells], y=[b for _, b, _ in cells], text=[_text(cast, cell) for *_, cell in cells],
+        mode="text", name="cells", hoverinfo="skip", textfont={"size": 12, "color": CHROME["ink"][0]},
     )  # fmt: skip
 
 
@@ -133,14 +138,12 @@ def _said(cast: Cast, row: Record) -> list[str]:
     return [where, units.show_gib(row["memory_bytes"]), f"{_percent(row):,.3g}", most]
 
 
-def _scale(cast: Cast) -> list[list[Any]]:
+def _colour(cast: Cast, row: Record) -> str:
     """From empty to full in blue, what is tight in amber, what is over in red; the marks say it without colour."""
-    tight, full = (1 - cast.run.meta.get("tight", 0.05)) * 100 / FULL, 100 / FULL
-    light = {name: CHROME[name][0] for name in ("wash", "filled", "bound-wash", "no-wash")}
-    return [
-        [0, light["wash"]], [tight, light["filled"]], [tight, light["bound-wash"]], [full, light["bound-wash"]],
-        [full, light["no-wash"]], [1, light["no-wash"]],
-    ]  # fmt: skip
+    word = _word(cast, row)
+    if word == "fits":
+        return palette.filled(_percent(row) / 100)[0]
+    return CHROME["bound-wash" if word == "tight" else "no-wash"][0]
 
 
 def _contour(x: Sequence[int], y: Sequence[int], grid: Sequence[Sequence[Record | None]]) -> list[Any]:

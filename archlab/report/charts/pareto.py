@@ -91,8 +91,12 @@ def _weighed(cast: Cast, pair: PairOf, places: tuple[Switch, ...]) -> list[str]:
     if len(line) < 2:
         return []
     ends = [(aim.of, (a, b)) for aim, a, b in zip(pair, (line[0].x, line[0].y), (line[-1].x, line[-1].y), strict=True)]
-    said = [f"{of.noun} from {of.say(a)} to {of.say(b)}" for of, (a, b) in ends]
+    said = [_between(of.noun, of.say(a), of.say(b)) for of, (a, b) in ends]
     return [f"The line runs through {words.some(len(line), 'point')}: {words.listing(said)}."]
+
+
+def _between(noun: str, one: str, other: str) -> str:
+    return f"{noun} {one} at both ends" if one == other else f"{noun} from {one} to {other}"
 
 
 _BETTER = {"min": "less", "max": "more"}

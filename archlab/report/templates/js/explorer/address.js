@@ -26,12 +26,22 @@ function stateFrom(said, prefix, model) {
   return state;
 }
 
+// What an address says that this page cannot take.
+function unknownIn(said, model) {
+  const known = { model: name => loaded.models.some(m => m.name === name), precision: precisionOf, device: deviceOf };
+  const whole = (key, value) => { const n = Number(value), spec = key === "pattern" ? { least: 0, most: model.patterns.length - 1 } : WORK[key] || model.fields.filter(isMovable).find(f => f.key === key); return spec && Number.isInteger(n) && n >= spec.least && n <= spec.most; };
+  return [...said].filter(([key, value]) => { const name = key.replace(/^pin\./, ""); return !(name in known ? known[name](value) : whole(name, value)); });
+}
+
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
   const named = name => loaded.models.find(model => model.name === said.get(name));
   const model = named("model") || loaded.models.find(model => model.name === data.first) || loaded.models[0];
   now = stateFrom(said, "", model);
   pinned = stateFrom(said, "pin.", named("pin.model") || model);
+  const unknown = unknownIn(said, model).map(([key, value]) => `${key}=${value}`);
+  one("#unknown").hidden = !unknown.length;
+  one("#unknown").textContent = unknown.length ? `The link says ${unknown.join(", ")}, which this page does not have; shown is what it has instead.` : "";
 }
 
 const writeAddress = later(150, () => history.replaceState(null, "", "#" + addressOf()));

@@ -9,6 +9,9 @@ function layersOf(state) {
   return Object.fromEntries(model.kinds.map(kind => [kind, counts[`${state.pattern}:${kind}`]]));
 }
 
+// A narrow format that a device does not multiply is widened first, as archlab fit takes it.
+const runsIn = (device, format) => [format, "bf16", "fp16", "fp32"].find(name => name in device.peak_flops);
+
 function input(key, state, layers) {
   const device = deviceOf(state.device);
   if (key in state.sizes) return state.sizes[key];
@@ -16,7 +19,7 @@ function input(key, state, layers) {
   if (key.startsWith("workload.")) return state[key.slice(9)];
   if (key === "hardware.memory_bytes") return device.available_bytes;
   if (key === "hardware.bandwidth_bytes_per_s") return device.bandwidth_bytes_per_s;
-  return device.peak_flops[key.slice("hardware.peak_flops.".length)] ?? NaN;
+  return device.peak_flops[runsIn(device, key.slice("hardware.peak_flops.".length))] ?? NaN;
 }
 
 // {numbers}, or {refusal: a sentence}.

@@ -31,6 +31,7 @@ function field(spec) {
   Object.assign(slider, { type: "range", min: 0, max: spec.stops.length - 1, step: 1, title: spec.doc });
   slider.setAttribute("aria-label", `${spec.key}, slider`);
   problem.id = id + "-problem";
+  typed.setAttribute("aria-describedby", problem.id);
   problem.hidden = true;
   slider.addEventListener("input", () => setValue(spec.key, spec.stops[slider.value]));
   typed.addEventListener("input", () => readTyped(spec, typed, problem));
@@ -49,7 +50,8 @@ function readTyped(spec, typed, problem) {
   const value = readCount(typed.value), good = Number.isInteger(value) && value >= spec.least && value <= spec.most;
   typed.setAttribute("aria-invalid", String(!good));
   problem.hidden = good;
-  problem.textContent = good ? "" : `${typed.value || "nothing"} is no whole number from ${say.plain(spec.least)} to ${say.plain(spec.most)}`;
+  const kept = valueOf(now, spec.key);
+  problem.textContent = good ? "" : `${typed.value || "nothing"} is no whole number from ${say.plain(spec.least)} to ${say.plain(spec.most)}; ${say.plain(kept)} is kept`;
   if (good) setValue(spec.key, value);
 }
 

@@ -36,7 +36,7 @@ function showPictures(then, here) {
   const memory = numbers => partsOf({ ...numbers, memory_bytes: 0, memory_host_bytes: 0, memory_reserved_bytes: 0, memory_budget_bytes: 0 }, "memory_", "_bytes");
   one("#memory-caption").textContent = `Dotted: what a program can have of ${deviceOf(now.device).title}.`;
   bars(one("#memory"), memory(then), memory(here), say.bytes, rooms, i => ` of ${say.bytes(rooms[i])}`);
-  one("#decode-caption").textContent = hasRate(now) ? "The least time, operation by operation, at the data sheet's rates." : `${deviceOf(now.device).title} has no ${formatOf(now)} rate.`;
+  one("#decode-caption").textContent = "The least time, operation by operation, at the data sheet's rates." + (widened(now) ? ` ${deviceOf(now.device).title} has ${widened(now)}.` : "");
   bars(one("#decode"), partsOf(then, "decode_bound_", "_s"), partsOf(here, "decode_bound_", "_s"), say.seconds, []);
   bars(one("#parameters"), partsOf(then, "params_", ""), partsOf(here, "params_", ""), say.count, []);
   one("#kv-caption").textContent = "One sequence. Dashed: the baseline; the dotted rule is the chosen context.";
@@ -52,6 +52,7 @@ function start() {
   one("#model").addEventListener("change", event => {
     now = released(loaded.models.find(model => model.name === event.target.value), Object.fromEntries(PLACES.map(key => [key, now[key]])));
     pinned = copyOf(now);
+    history.pushState(null, "", "#" + addressOf());
     buildForm();
     show();
   });
@@ -66,7 +67,8 @@ function start() {
   one("#copy-command").addEventListener("click", () => copyText(commandOf(now), "Commands"));
   one("#csv").addEventListener("click", () => download(`${now.model}.csv`, "text/csv", csvOf(compute(pinned).numbers, compute(now).numbers)));
   one("#json").addEventListener("click", () => download(`${now.model}.json`, "application/json", JSON.stringify({ baseline: pinned, now, numbers: compute(now).numbers }, null, 1)));
-  addEventListener("hashchange", () => { if (location.hash.slice(1) !== addressOf()) { readAddress(); buildForm(); show(); } });
+  const back = () => { if (location.hash.slice(1) !== addressOf()) { readAddress(); buildForm(); show(); } };
+  ["hashchange", "popstate"].forEach(event => addEventListener(event, back));
   addEventListener("resize", later(120, show));
 }
 

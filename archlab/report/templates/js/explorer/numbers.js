@@ -6,7 +6,8 @@ const SAID = {
   flops_decode: "work a token", memory_bytes: "memory", decode_bound_s: "the least time of a step",
 };
 const formatOf = state => precisionOf(state.precision).compute;
-const hasRate = state => formatOf(state) in deviceOf(state.device).peak_flops;
+const ratesIn = state => runsIn(deviceOf(state.device), formatOf(state));
+const widened = state => ratesIn(state) === formatOf(state) ? "" : ratesIn(state) ? `no ${formatOf(state)} rate: products in ${ratesIn(state)}` : `no rate for ${formatOf(state)} products`;
 
 function verdict(state, numbers) {
   const room = deviceOf(state.device).available_bytes, left = room - numbers.memory_bytes;
@@ -38,9 +39,7 @@ function tiles(then, here) {
     tile("Parameters", say.count(here.params), against("params", say.count), "calculated"),
     tile(`KV cache, ${now.batch} x ${say.tokens(now.context)}`, say.bytes(here.kv_cache_bytes), against("kv_cache_bytes", say.bytes), "calculated"),
     tile(`Memory, ${use} % of ${device.title}`, say.bytes(here.memory_bytes), against("memory_bytes", say.bytes), "estimate", pill),
-    hasRate(now)
-      ? tile("Decoding, at most", say.rate(is), was === is ? "as the baseline" : `${change(is, was)}; was ${say.rate(was)}`, "bound")
-      : tile("Decoding, at most", "–", `${device.title} has no ${formatOf(now)} rate`, "bound"),
+    tile("Decoding, at most", say.rate(is), widened(now) || (was === is ? "as the baseline" : `${change(is, was)}; was ${say.rate(was)}`), "bound"),
     tile("Longest context", here.max_context ? say.plain(here.max_context) : "none", `of ${say.tokens(modelOf(now).context)} trained; ${change(here.max_context, then.max_context)}`, "estimate"),
     tile("Largest batch", here.max_batch ? say.plain(here.max_batch) : "none", `at ${say.tokens(now.context)}; ${change(here.max_batch, then.max_batch)}`, "estimate"),
   );
@@ -73,7 +72,7 @@ function table(then, here) {
     head.scope = "row";
     const kind = element("td", "kind", element("span", `tag ${KINDS_OF(name)}`, KINDS_OF(name)));
     const cells = [then[name], here[name]].map(value => { const td = element("td", "", show(value)); td.title = String(value); return td; });
-    return element("tr", "", head, ...cells, element("td", "", change(here[name], then[name])), kind);
+    return element("tr", "", head, cells[1], element("td", "", change(here[name], then[name])), cells[0], kind);
   }));
 }
 

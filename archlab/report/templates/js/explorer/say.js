@@ -27,7 +27,8 @@ function change(value, base) {
   if (!base) return "new";
   if (!value) return "none left";
   const ratio = value / base;
-  if (ratio >= 2) return `${fixed(ratio, ratio >= 100 ? 0 : 1)} times`;
+  if (ratio >= 2) return `${fixed(ratio, ratio >= 100 ? 0 : 1)} times as much`;
+  if (ratio < 0.001) return "over 99.9 % less";
   const percent = Math.abs(ratio - 1) * 100;
   const said = percent < 0.1 ? "under 0.1" : fixed(percent, percent < 10 ? 1 : 0);
   return `${said} % ${ratio > 1 ? "more" : "less"}`;
