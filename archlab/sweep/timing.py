@@ -26,7 +26,7 @@ from archlab.sweep.hold import budget, hold_budget
 from archlab.sweep.results import frame_of, label
 from archlab.sweep.study import Study, cpu_study
 
-CPU_SECONDS = 60.0
+CPU_SECONDS = 90.0
 GPU_SECONDS = 300.0
 RAW = "measured.jsonl"
 

@@ -104,7 +104,7 @@ def _cells(cast: Cast, x: Sequence[int], y: Sequence[int], grid: Sequence[Sequen
 
 
 def _texts(cast: Cast, x: Sequence[int], y: Sequence[int], grid: Sequence[Sequence[Record | None]]) -> Any:
-    """What stands in the cells: a trace of its own, since a bar would look for a colour that contrasts with a number."""
+    """What stands in the cells, as a trace of its own: a bar would look for a colour that contrasts with its value."""
     cells = [(a, b, cell) for b, line in zip(y, grid, strict=True) for a, cell in zip(x, line, strict=True) if cell]
     return go.Scatter(
         x=[a for a, _, _ in cells], y=[b for _, b, _ in cells], text=[_text(cast, cell) for *_, cell in cells],
