@@ -74,7 +74,7 @@ def _is_dimension(x: Any) -> bool:
 
 @dataclass(frozen=True)
 class OnCPU:
-    """What a CPU can time within a minute, in place of the study's own points."""
+    """What a CPU can time within a minute and a half, in place of the study's own points."""
 
     base: list[str] = names("models to time")
     grid: Mapping[str, list[Any]] = grid("axes to time")

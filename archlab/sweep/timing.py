@@ -1,5 +1,5 @@
 """The measured rows of a run: every point on a GPU, large models from some of their layers; on a CPU the study's small
-stand-in, whole, within a minute.
+stand-in, whole, within a minute and a half.
 """
 
 from __future__ import annotations
