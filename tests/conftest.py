@@ -23,6 +23,12 @@ SPARSE = {
 """Of the tests that begin so, long and many alike, the default suite runs every n-th; the others are slow."""
 
 LONG = (
+    "browser/test_gallery.py::test_the_index_is_quiet_and_whole_at_each_width",
+    "browser/test_report_grids.py::test_drawn_whole_and_quiet_at_each_width[large]",
+    "browser/test_report_page.py::test_axe[attention_heads-light]",
+    "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[hostile]",
+    "browser/test_report_page.py::test_on_a_phone",
+    "cli/test_output.py::test_check_has_a_row_a_line_of_its_table[more1]",
     "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[fit_matrix]",
     "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[batch_context]",
     "browser/test_report_page.py::test_drawn_quiet_and_whole_at_each_width[hostile_times]",
@@ -49,6 +55,8 @@ LONG = (
     "memory/test_memory_measured.py::test_a_step_runs_and_stands_beside_tracker_and_rows[training]",
     "measure/test_sampled.py::test_one_configuration_is_verified_and_the_others_count_on_it",
     "parity/test_gemma4.py::test_counts_are_the_rows[e2b]",
+    "sweep/test_fit_study.py::test_several_engines",
+    "sweep/test_launchers.py::test_a_block_that_fails_here_too_is_a_row",
     "sweep/test_search.py::test_a_sampler_comes_close_to_the_whole_front[tpe]",
     "sweep/test_search.py::test_a_process_that_is_killed_loses_no_trial",
     "sweep/test_search.py::test_a_log_cut_anywhere_goes_on_as_if_it_had_not_been",
