@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from archlab.algebra import Number, is_scalar, product
-from archlab.analyzers.diagram_words import Facts, Row, facts_of, norm_name, rows_of, title_of
+from archlab.analyzers.diagram_words import Facts, Row, facts_of, norm_name, ratio, rows_of, title_of
 from archlab.analyzers.params import params
 from archlab.errors import SpecError
 from archlab.spec import Block, Branch, Layer, ModelSpec, Residual, Stack
@@ -87,12 +87,9 @@ def _runs(stack: Stack, order: Sequence[Layer]) -> list[list[int]]:
 
 
 def _pattern(kinds: Sequence[str]) -> str:
-    """'5 local : 1 global' of the shortest period; 'all global' of one kind."""
-    if len(set(kinds)) == 1:
-        return f"all {kinds[0]}"
+    """The shortest period in words."""
     period = next(p for p in range(1, len(kinds) + 1) if all(k == kinds[i % p] for i, k in enumerate(kinds)))
-    counts = {kind: kinds[:period].count(kind) for kind in dict.fromkeys(kinds[:period])}
-    return " : ".join(f"{n} {kind}" for kind, n in counts.items())
+    return ratio(kinds[:period])
 
 
 # ---------------------------------------------------------------- what a layer sums to the stream

@@ -32,6 +32,14 @@ Row = list[Any]
 """[key, label, [value, or one for each column]]."""
 
 
+def ratio(pattern: Sequence[str]) -> str:
+    """'5 local : 1 global': the kinds of a pattern in the order of their first layer; 'all global' of one kind."""
+    kinds = dict.fromkeys(pattern)
+    if len(kinds) == 1:
+        return f"all {pattern[0]}"
+    return " : ".join(f"{pattern.count(kind)} {kind}" for kind in kinds)
+
+
 def title_of(name: str, block: Block) -> str:
     """What the block at this path is called."""
     if block.part == "norm":

@@ -16,8 +16,8 @@ from archlab.report.charts.frame import FONT
 from archlab.report.page import as_json, environment, packed, script, text, write
 
 SCRIPTS = (
-    "start", "explorer/state", "explorer/compute", "explorer/say", "explorer/controls", "explorer/bars",
-    "explorer/lines", "explorer/numbers", "explorer/copy", "explorer/address", "explorer/main",
+    "start", "theme", "files", "explorer/state", "explorer/compute", "explorer/say", "explorer/controls",
+    "explorer/bars", "explorer/lines", "explorer/numbers", "explorer/copy", "explorer/address", "explorer/main",
 )  # fmt: skip
 """The page's script, in the order in which its files are joined."""
 

@@ -28,7 +28,8 @@ from archlab.report.points import Cast, cast
 from archlab.report.sections import sections
 
 SCRIPTS = (
-    "start", "theme", "filter", "text", "plots", "matrix", "marks", "tables", "raw", "contents", "address", "main",
+    "start", "theme", "files", "filter", "text", "plots", "matrix", "marks", "tables", "raw", "contents",
+    "address", "main",
 )  # fmt: skip
 """The page's script, in the order in which its files are joined."""
 

@@ -94,7 +94,9 @@ def explored(spec: ModelSpec, precisions: Sequence[str] = PRECISIONS) -> Explore
     )  # fmt: skip
 
 
-def explorer_data(specs: Mapping[str, ModelSpec], first: str, say: Callable[[str], object] = str) -> dict[str, Any]:
+def explorer_data(
+    specs: Mapping[str, ModelSpec], first: str, say: Callable[[str], object] = lambda _: None
+) -> dict[str, Any]:
     """What the page is made of (archlab.report.explorer): models by the word that names each on the command line.
 
     first  the model that the page opens with. Raises SpecError.
@@ -112,7 +114,9 @@ def explorer_data(specs: Mapping[str, ModelSpec], first: str, say: Callable[[str
         written.append(model)
     return {
         "version": __version__, "first": first, "device": DEFAULT_DEVICE, "tight": TIGHT, "models": written,
-        "sources": [*sources], "helpers": HELPERS, "devices": [*_devices()], "precisions": [*_precisions()],
+        "sources": [*sources],
+        "most": {key.removeprefix("workload."): n for key, n in WORK.items()},
+        "helpers": HELPERS, "devices": [*_devices()], "precisions": [*_precisions()],
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from archlab.analyzers.diagram_words import ratio
 from archlab.assemble import resolve
 from archlab.columns.graph import Graph
 from archlab.columns.traced import column
@@ -67,16 +68,16 @@ def patterns(spec: ModelSpec) -> Iterator[dict[str, Any]]:
     if _still(spec):
         return
     own = [*spec.pattern]
-    yield {"label": _ratio(own), "pattern": own}
+    yield {"label": ratio(own), "pattern": own}
     usual, other = _two_kinds(spec)
     if other is None:
         return
     for n in range(MOST_RATIO + 1):
         found = [usual] * n + [other]
         if found != own:
-            yield {"label": _ratio(found), "pattern": found}
+            yield {"label": ratio(found), "pattern": found}
     if own != [usual]:
-        yield {"label": _ratio([usual]), "pattern": [usual]}
+        yield {"label": ratio([usual]), "pattern": [usual]}
 
 
 def _two_kinds(spec: ModelSpec) -> tuple[str, str | None]:
@@ -95,14 +96,6 @@ def _still(spec: ModelSpec) -> str:
     if spec.data.get("spans"):
         return "spans of this model name layers by their position"
     return "the encoder takes after the decoder, layer by layer" if spec.encoder is not None else ""
-
-
-def _ratio(pattern: Sequence[str]) -> str:
-    """'5 local : 1 global', 'all global'."""
-    kinds = dict.fromkeys(pattern)
-    if len(kinds) == 1:
-        return f"all {pattern[0]}"
-    return " : ".join(f"{pattern.count(kind)} {kind}" for kind in kinds)
 
 
 def both_kinds(spec: ModelSpec, patterns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

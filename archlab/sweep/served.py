@@ -75,9 +75,7 @@ def of_blocks(specs: Mapping[str, ModelSpec], blocks: Iterable[Block], rows: pd.
         return Served([], [], [])
     able = [b for b in blocks if not any(key in b.grid for key in (*PLACE_KEYS, *HARDWARE_KEYS))]
     places = {(b.device.name, b.precision.name, b.engine_name): b for b in able}
-    found = [
-        Place(*names, setting(b.device, b.precision, b.engine)) for names, b in places.items() if _goes_together(b)
-    ]
+    found = [Place(*names, at) for names, b in places.items() if (at := _setting(b)) is not None]
     return Served(_ranks(specs, rows), _few(found), _works(able, rows))
 
 
@@ -89,12 +87,11 @@ def of_models(specs: Iterable[ModelSpec], workloads: Sequence[str], hardware: Se
     return Served([{spec.name: spec for spec in specs}], _few(places), works)
 
 
-def _goes_together(block: Block) -> bool:
+def _setting(block: Block) -> Setting | None:
     try:
-        setting(block.device, block.precision, block.engine)
+        return setting(block.device, block.precision, block.engine)
     except ArchlabError:
-        return False  # its rows say why
-    return True
+        return None  # its rows say why
 
 
 def _few(places: Sequence[Place]) -> list[Place]:

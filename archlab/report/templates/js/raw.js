@@ -1,14 +1,4 @@
 // The run's own tables: every column and every row, not what the filter shows.
-function download(name, kind, text) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: kind }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
-const fileName = text => text.replace(/[^\w.-]+/g, "_").slice(0, 80) || "run";
-
 async function downloadRaw(kind) {
   const raw = JSON.parse(await inflated("#raw"));
   const name = fileName(raw.run.name);

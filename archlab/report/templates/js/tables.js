@@ -35,12 +35,6 @@ function sortBy(head, down) {
   body.append(...keyed.map(([, row]) => row));
 }
 
-const quoted = value => {
-  const text = value === null || value === undefined ? "" : String(value);
-  return /[",\n\r]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text;
-};
-const csv = lines => lines.map(line => line.map(quoted).join(",")).join("\n") + "\n";
-
 function tableLines(table) {
   const heads = all("th[data-key]", table).map(th => th.dataset.key);
   const rows = Array.from(table.tBodies[0].rows).filter(row => !row.hidden);

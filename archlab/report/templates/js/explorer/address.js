@@ -12,6 +12,7 @@ function entriesOf(state, prefix) {
 const addressOf = () => {
   const pinModel = pinned.model === now.model ? [] : [["pin.model", pinned.model]];
   const entries = [["model", now.model], ...entriesOf(now, ""), ...pinModel, ...entriesOf(pinned, "pin.")];
+  if (themeInAddress) entries.push(["theme", themeInAddress]);
   return entries.map(([key, value]) => `${key}=${encodeURIComponent(value)}`).join("&");
 };
 
@@ -28,7 +29,7 @@ function stateFrom(said, prefix, model) {
 
 // What an address says that this page cannot take.
 function unknownIn(said, model) {
-  const known = { model: name => loaded.models.some(m => m.name === name), precision: precisionOf, device: deviceOf };
+  const known = { theme: name => ["dark", "light"].includes(name), model: name => loaded.models.some(m => m.name === name), precision: precisionOf, device: deviceOf };
   const whole = (key, value) => { const n = Number(value), spec = key === "pattern" ? { least: 0, most: model.patterns.length - 1 } : WORK[key] || model.fields.filter(isMovable).find(f => f.key === key); return spec && Number.isInteger(n) && n >= spec.least && n <= spec.most; };
   return [...said].filter(([key, value]) => { const name = key.replace(/^pin\./, ""); return !(name in known ? known[name](value) : whole(name, value)); });
 }
@@ -39,9 +40,14 @@ function readAddress() {
   const model = named("model") || loaded.models.find(model => model.name === data.first) || loaded.models[0];
   now = stateFrom(said, "", model);
   pinned = stateFrom(said, "pin.", named("pin.model") || model);
+  themeInAddress = ["dark", "light"].find(theme => theme === said.get("theme")) || null;
+  if (themeInAddress) root.dataset.theme = themeInAddress;
+  nameTheme();
   const unknown = unknownIn(said, model).map(([key, value]) => `${key}=${value}`);
   one("#unknown").hidden = !unknown.length;
   one("#unknown").textContent = unknown.length ? `The link says ${unknown.join(", ")}, which this page does not have; shown is what it has instead.` : "";
 }
 
-const writeAddress = later(150, () => history.replaceState(null, "", "#" + addressOf()));
+const rewriteAddress = () => history.replaceState(null, "", "#" + addressOf());
+const writeAddress = later(150, rewriteAddress);
+let themeInAddress = null;

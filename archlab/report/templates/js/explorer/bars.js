@@ -39,7 +39,7 @@ function partsOf(numbers, prefix, suffix) {
   return Object.fromEntries(found.map(([name, value]) => [name.slice(prefix.length, name.length - suffix.length), value]).sort((a, b) => b[1] - a[1]));
 }
 
-function strips(box, then, here) {
+function strips(box) {
   const pair = element("div", "strip-pair");
   [["Baseline", pinned], ["Now", now]].forEach(([name, state]) => {
     const cells = element("div", "cells-of"), model = modelOf(state);
@@ -51,7 +51,7 @@ function strips(box, then, here) {
       cells.append(cell);
     }
     cells.setAttribute("role", "img");
-    cells.setAttribute("aria-label", `${depth} layers: ${countsOf(pattern, depth)}`);
+    cells.setAttribute("aria-label", `${depth} layers: ${countsOf(model, state)}`);
     pair.append(element("span", "", name), cells);
   });
   const kinds = [...new Set([pinned, now].flatMap(state => modelOf(state).patterns.length ? modelOf(state).patterns[state.pattern].pattern : modelOf(state).order))];
@@ -64,8 +64,8 @@ function strips(box, then, here) {
   box.replaceChildren(pair, legend);
 }
 
-function countsOf(pattern, depth) {
-  const counts = {};
-  for (let i = 0; i < depth; i++) counts[pattern[i % pattern.length]] = (counts[pattern[i % pattern.length]] || 0) + 1;
-  return Object.entries(counts).map(([kind, n]) => `${n} ${kind}`).join(", ");
+function countsOf(model, state) {
+  const own = kind => model.order.filter(other => other === kind).length;
+  const counts = model.patterns.length ? layersOf(state) : Object.fromEntries(model.order.map(kind => [kind, own(kind)]));
+  return Object.entries(counts).filter(([, n]) => n > 0).map(([kind, n]) => `${n} ${kind}`).join(", ");
 }

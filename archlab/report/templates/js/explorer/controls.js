@@ -1,7 +1,7 @@
 // The form. A slider rests at the field's stops; any whole number that is allowed can be typed.
 const WORK = {
-  context: { key: "context", doc: "tokens of a sequence", stops: [], least: 1, most: 2 ** 21 },
-  batch: { key: "batch", doc: "sequences at once", stops: Array.from({ length: 11 }, (_, i) => 2 ** i), least: 1, most: 2 ** 14 },
+  context: { key: "context", doc: "tokens of a sequence", stops: [], least: 1, most: data.most.context },
+  batch: { key: "batch", doc: "sequences at once", stops: Array.from({ length: 11 }, (_, i) => 2 ** i), least: 1, most: data.most.batch },
 };
 const contextStops = Array.from({ length: 15 }, (_, i) => 2 ** (i + 6));
 const idOf = key => "f-" + key.replace(/\./g, "-");

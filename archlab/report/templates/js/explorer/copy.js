@@ -1,5 +1,5 @@
 // The design as archlab's own file and commands.
-const quoted = text => /^[\w.,:@%+=/-]+$/.test(text) ? text : `'${text.replace(/'/g, `'\\''`)}'`;
+const word = text => /^[\w.,:@%+=/-]+$/.test(text) ? text : `'${text.replace(/'/g, `'\\''`)}'`;
 
 // local local global -> [local*2, global]
 function patternText(pattern) {
@@ -38,7 +38,7 @@ function yamlOf(state) {
 }
 
 function commandOf(state) {
-  const keys = changedKeys(state).map(([key, text]) => quoted(`${key}=${text.replace(/ /g, "")}`)), path = quoted(modelOf(state).word);
+  const keys = changedKeys(state).map(([key, text]) => word(`${key}=${text.replace(/ /g, "")}`)), path = word(modelOf(state).word);
   const fit = ["archlab fit", path, ...keys, "--hardware", state.device, "--context", state.context, "--batch", state.batch, "--precision", state.precision];
   return [["archlab describe", path, ...keys].join(" "), fit.join(" ")].join("\n") + "\n";
 }
@@ -56,15 +56,7 @@ async function copyText(text, what) {
   one("#copied").textContent = said;
 }
 
-function download(name, type, text) {
-  const link = element("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
 function csvOf(then, here) {
   const rows = numberRows(then, here).map(name => [name, then[name] ?? "", here[name] ?? "", KINDS_OF(name)]);
-  return [["number", "baseline", "now", "kind"], ...rows].map(row => row.join(",")).join("\n") + "\n";
+  return csv([["number", "baseline", "now", "kind"], ...rows]);
 }

@@ -1,5 +1,5 @@
 // One pass from the state to the page; a slider asks for one a frame.
-const root = document.documentElement;
+const drawAll = () => {}; // its pictures are drawn in the colours of the style sheet
 let asked = false;
 
 function refresh() {
@@ -46,8 +46,6 @@ function showPictures(then, here) {
   one("#layers-caption").textContent = modelOf(now).patterns.length ? modelOf(now).patterns[now.pattern].label : "";
 }
 
-function nameTheme() { one("#theme").textContent = root.dataset.theme === "dark" ? "Light" : "Dark"; }
-
 function start() {
   one("#model").addEventListener("change", event => {
     now = released(loaded.models.find(model => model.name === event.target.value), Object.fromEntries(PLACES.map(key => [key, now[key]])));
@@ -58,15 +56,11 @@ function start() {
   });
   one("#pin").addEventListener("click", () => { pinned = copyOf(now); show(); });
   one("#reset").addEventListener("click", () => { now = copyOf(pinned); show(); });
-  one("#theme").addEventListener("click", () => {
-    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-    try { localStorage.setItem("archlab-theme", root.dataset.theme); } catch (e) { /* a file may have no storage */ }
-    nameTheme();
-  });
+  one("#theme").addEventListener("click", switchTheme);
   one("#copy-yaml").addEventListener("click", () => copyText(yamlOf(now), "YAML"));
   one("#copy-command").addEventListener("click", () => copyText(commandOf(now), "Commands"));
-  one("#csv").addEventListener("click", () => download(`${now.model}.csv`, "text/csv", csvOf(compute(pinned).numbers, compute(now).numbers)));
-  one("#json").addEventListener("click", () => download(`${now.model}.json`, "application/json", JSON.stringify({ baseline: pinned, now, numbers: compute(now).numbers }, null, 1)));
+  one("#csv").addEventListener("click", () => download(`${fileName(now.model)}.csv`, "text/csv", csvOf(compute(pinned).numbers, compute(now).numbers)));
+  one("#json").addEventListener("click", () => download(`${fileName(now.model)}.json`, "application/json", JSON.stringify({ baseline: pinned, now, numbers: compute(now).numbers }, null, 1)));
   const back = () => { if (location.hash.slice(1) !== addressOf()) { readAddress(); buildForm(); show(); } };
   ["hashchange", "popstate"].forEach(event => addEventListener(event, back));
   addEventListener("resize", later(120, show));
@@ -80,7 +74,6 @@ async function begin() {
   ["kv", "flops"].forEach(id => { one("#" + id).classList.add("line-plot"); });
   one("#kv").dataset.about = "KV cache against context, baseline and now; the numbers are in the table below.";
   one("#flops").dataset.about = "FLOPs of one token against its position, baseline and now; the numbers are in the table below.";
-  nameTheme();
   readAddress();
   buildPlaces();
   buildForm();
