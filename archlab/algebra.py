@@ -157,8 +157,8 @@ def triangle(n: Number) -> Number:
 
 
 def octets(bits: Number) -> Number:
-    """Bytes that hold so many bits: rounded up, an int for an int."""
-    return ceil_div(bits, 8) if is_scalar(bits) else bits / 8
+    """Bytes that hold so many bits, rounded up; of a symbol the eighth, which reads as a formula should."""
+    return bits / 8 if is_symbol(bits) else ceil_div(bits, 8)
 
 
 def product(numbers: Iterable[Number]) -> Number:

@@ -58,7 +58,8 @@ class Explored:
     layers    function of [depth] -> 'pattern:kind' -> layers
     inputs    what `numbers` take, in order: fields, context, batch, the device's numbers, layers of each kind
     numbers   the kinds that there are layers of, joined by + -> {source: function of inputs -> results by precision,
-              rules: result -> the sentence, in which {0} is the result said:0}, or {refused: why not}
+              rules: result -> the sentence, in which {0} is the result said:0, refused: why a pattern of these kinds
+              alone cannot be, if it cannot; a longer one, cut by the depth, can}
     """
 
     name: str
@@ -108,8 +109,7 @@ def explorer_data(
         found = explored(spec)
         model = {**asdict(found), **_start(word, spec), "layers": sources.setdefault(found.layers, len(sources))}
         model["numbers"] = {
-            mix: {**of, "source": sources.setdefault(of["source"], len(sources))} if "source" in of else of
-            for mix, of in found.numbers.items()
+            mix: {**of, "source": sources.setdefault(of["source"], len(sources))} for mix, of in found.numbers.items()
         }
         written.append(model)
     return {
@@ -167,21 +167,32 @@ def _numbers(
     ends: Mapping[str, tuple[int, int]],
     precisions: Sequence[str],
 ) -> dict[str, Any]:
-    """The formulas of a model with layers of these kinds: `source` and `rules`; or why there is none."""
+    """The formulas of a model with layers of these kinds: `source`, `rules` and `refused`."""
     graph = Graph(len(inputs))
     letters = {key: _letter(graph, i, *_ends(key, ends)) for i, key in enumerate(inputs)}
-    absent = {*spec.data["pattern"]} - {*mix} if mix else set()
-    changes = {key: letters[key] for key in free if key.partition(".")[0] not in absent}
-    pattern = {"pattern": [*mix]} if mix else {}
     try:
-        own = resolve(override(dict(spec.data), changes | pattern))
+        own, refused = resolve(override(dict(spec.data), _changes(spec, mix, letters, free))), {}
     except ArchlabError as problem:  # keys that have no effect without the other kind
-        return {"refused": str(problem)}
+        whole = resolve(override(dict(spec.data), {key: letters[key] for key in free}))
+        own, refused = _only(whole, mix), {"refused": str(problem)}
     own = _counted(own, {kind: letters[f"layers.{kind}"] for kind in mix})
     work = _work(own, letters)
     told = said((*((condition, sentence) for _, condition, sentence in rules(own)), *own.work_rules(work)))
     results = _results(own, work, letters, precisions) | told.results
-    return {"source": function(Program(graph, results), range(len(inputs))), "rules": told.sentences}
+    return {"source": function(Program(graph, results), range(len(inputs))), "rules": told.sentences, **refused}
+
+
+def _changes(spec: ModelSpec, mix: Sequence[str], letters: Letters, free: Sequence[str]) -> dict[str, Any]:
+    """A pattern of these kinds alone, and the letters of what they read."""
+    absent = {*spec.data["pattern"]} - {*mix} if mix else set()
+    changes = {key: letters[key] for key in free if key.partition(".")[0] not in absent}
+    return changes | ({"pattern": [*mix]} if mix else {})
+
+
+def _only(spec: ModelSpec, mix: Sequence[str]) -> ModelSpec:
+    """The model without its layers of other kinds."""
+    layers = tuple(layer for layer in spec.decoder.layers if layer.kind in mix)
+    return replace(spec, decoder=replace(spec.decoder, layers=layers))
 
 
 def _results(own: ModelSpec, work: Workload, letters: Letters, precisions: Sequence[str]) -> dict[str, Any]:

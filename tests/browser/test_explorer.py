@@ -69,14 +69,16 @@ def until(page: playwright.Page, condition: str) -> None:
     raise AssertionError(condition)
 
 
-def compare(page: playwright.Page, names: tuple[str, ...], draw_each: int, seed: int) -> int:
-    """Random settings of models on a page, held against archlab. Returns how many numbers were compared."""
-    compared = 0
+def compare(page: playwright.Page, names: tuple[str, ...], answered: int, seed: int) -> None:
+    """Random settings of models on a page, held against archlab, until so many of each model have had an answer."""
     rng = random.Random(seed)
     for name in names:
         spec = archlab.load(name)
         found = explored(spec)
-        for _ in range(draw_each):
+        left, draws_left = answered, 10 * answered
+        while left:
+            draws_left -= 1
+            assert draws_left, f"{name}: nearly every draw is refused"
             state = draws.drawn(found, rng)
             shown, said = page.evaluate("state => archlab.compute(state)", state), draws.numbers(found, spec, state)
             assert ("refusal" in shown) == isinstance(said, str), (state, shown.get("refusal"), said)
@@ -84,13 +86,13 @@ def compare(page: playwright.Page, names: tuple[str, ...], draw_each: int, seed:
                 refused = re.sub(r"; [\d, or]+ would do$", "", said)
                 assert shown["refusal"] in said or refused.endswith(shown["refusal"]), (shown["refusal"], said)
                 continue
+            assert len(said) > 20
             assert draws.differences(shown["numbers"], said) == [], state
-            compared += len(said)
-    return compared
+            left -= 1
 
 
 def test_random_settings_are_archlabs_numbers(page):
-    assert compare(page, SHOWN, 24, seed=7) > 600
+    compare(page, SHOWN, 12, seed=7)
 
 
 @pytest.mark.slow
@@ -100,7 +102,7 @@ def test_random_settings_of_a_family(browser, tmp_path, name):
     page = browser.new_page()
     page.goto(out.as_uri())
     page.wait_for_selector('body[data-ready="1"]')
-    assert compare(page, (name,), 40, seed=11) > 400
+    compare(page, (name,), 20, seed=11)
     page.close()
 
 

@@ -76,6 +76,12 @@ def test_precisions_by_position():
     assert len(found.survey.written) == 4
 
 
+def test_odd_sizes_at_four_bits_are_whole_bytes():
+    grid = {"d_model": [769, 770], "mlp.d_ff": [63, 64], "n_layers": [7, 8], "vocab_size": [999, 1001]}
+    found = archlab.evaluate(BASE, WORK, "rtx-4090", "int4", grid=grid, memory=True)
+    one_by_one.check(found, BASE, WORK, H200 | {"hardware": "rtx-4090", "precision": "int4"}, positions(found))
+
+
 @pytest.mark.parametrize("by", ["columns", "grid"])
 def test_places_and_patterns_are_grouped(by):
     """Linked or not, points of one structure go through the formulas together, and come back in their order."""

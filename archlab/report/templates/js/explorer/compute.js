@@ -25,8 +25,10 @@ function input(key, state, layers) {
 // {numbers}, or {refusal: a sentence}.
 function compute(state) {
   const model = modelOf(state), layers = layersOf(state);
-  const formulas = model.numbers[model.kinds.filter(kind => layers[kind] > 0).join("+")];
-  if (formulas.refused) return { refusal: formulas.refused };
+  const present = model.kinds.filter(kind => layers[kind] > 0), formulas = model.numbers[present.join("+")];
+  // A pattern of more kinds than there are layers of is cut by the depth, and may be what a shorter one may not.
+  const whole = model.kinds.length === 0 || new Set(model.patterns[state.pattern].pattern).size === present.length;
+  if (formulas.refused && whole) return { refusal: formulas.refused };
   const found = loaded.functions[formulas.source](model.inputs.map(key => input(key, state, layers)));
   const broken = Object.keys(formulas.rules).find(rule => !found[rule]);
   if (broken) return { refusal: formulas.rules[broken].replace(/\{(\d+)\}/g, (_, i) => String(found[`said:${i}`])) };
