@@ -182,7 +182,7 @@ def _strip(canvas: Canvas, y: float, stack: Json) -> None:
     for place, many in stack["runs"]:
         sort = stack["sorts"][place]
         rise = 14 if sort["reach"] == "global" else 7
-        cells = "".join(f"M{at + i * each:.5g} {y + 14:g}v-{rise}h{wide:.3g}v{rise}z" for i in range(many))
+        cells = "".join(f"M{at + i * each:.4g} {y + 14:g}v-{rise}h{wide:.2g}v{rise}z" for i in range(many))
         canvas.area(cells, part_variable(sort["reach"]), sort["changed"])
         at += each * many
 

@@ -39,25 +39,39 @@ def cut(text: str, room: float, size: float, bold: bool = False) -> str:
 _TIPS = {"up": "l4 6h-8", "left": "l6 -4v8", "right": "l-6 -4v8"}
 
 
+SIZE, COLOUR = 11.5, "ink2"
+"""What a text has unless it says otherwise; the element says it once."""
+
+
+def _at(x: float) -> str:
+    """A coordinate to a twentieth of a pixel or so."""
+    return f"{round(x, 1):g}"
+
+
 @dataclass
 class Canvas:
-    """Marks, in the order in which they are painted. Colours are names of variables of the style sheet."""
+    """Marks in the order in which they are painted; lines and areas are painted last, those of a sort as one path.
+
+    Colours are names of variables of the style sheet.
+    """
 
     marks: list[str] = field(default_factory=list)
+    paths: dict[str, list[str]] = field(default_factory=dict)
 
     def text(
-        self, x: float, y: float, said: str, size: float = 11.5, colour: str = "ink", anchor: str = "start",
+        self, x: float, y: float, said: str, size: float = SIZE, colour: str = "ink", anchor: str = "start",
         bold: bool = False, room: float | None = None,
     ) -> None:  # fmt: skip
         """A line of text with its baseline at y; cut where there is no room for it, the whole then in a title."""
+        if not said:
+            return
         shown = said if room is None else cut(said, room, size, bold)
         whole = f"<title>{escape(said)}</title>" if shown != said else ""
-        places = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        weight = ' font-weight="640"' if bold else ""
-        self.marks.append(
-            f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="var(--{colour})"{places}{weight}>'
-            f"{whole}{escape(shown)}</text>"
-        )
+        own = "" if size == SIZE else f' font-size="{size:g}"'
+        own += "" if colour == COLOUR else f' fill="var(--{colour})"'
+        own += "" if anchor == "start" else f' text-anchor="{anchor}"'
+        own += ' font-weight="640"' if bold else ""
+        self.marks.append(f'<text x="{_at(x)}" y="{_at(y)}"{own}>{whole}{escape(shown)}</text>')
 
     def box(
         self, x: float, y: float, w: float, h: float, fill: str, edge: str = "", radius: float = 6, dash: str = ""
@@ -67,21 +81,26 @@ class Canvas:
         broken = f' stroke-dasharray="{dash}"' if dash else ""
         paint = f"var(--{fill})" if fill else "none"
         self.marks.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" rx="{radius:g}" fill="{paint}"{line}{broken}/>'
+            f'<rect x="{_at(x)}" y="{_at(y)}" width="{_at(w)}" height="{_at(h)}" rx="{radius:g}" fill="{paint}"{line}'
+            f"{broken}/>"
         )
 
     def line(self, path: str, colour: str = "ink3") -> None:
         """An open line."""
-        self.marks.append(f'<path d="{path}" fill="none" stroke="var(--{colour})" stroke-width="1.3"/>')
+        self._path(f'fill="none" stroke="var(--{colour})" stroke-width="1.3"', path)
 
     def area(self, path: str, colour: str, faint: bool = False) -> None:
         """A filled outline."""
-        self.marks.append(f'<path d="{path}" fill="var(--{colour})"' + (' fill-opacity="0.45"' if faint else "") + "/>")
+        self._path(f'fill="var(--{colour})"' + (' fill-opacity="0.45"' if faint else ""), path)
+
+    def _path(self, style: str, path: str) -> None:
+        self.paths.setdefault(style, []).append(path)
 
     def ring(self, x: float, y: float, radius: float) -> None:
         """A circle, empty."""
         self.marks.append(
-            f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="var(--card)" stroke="var(--ink3)" stroke-width="1.3"/>'
+            f'<circle cx="{_at(x)}" cy="{_at(y)}" r="{radius:g}" fill="var(--card)" stroke="var(--ink3)" '
+            f'stroke-width="1.3"/>'
         )
 
     def tip(self, x: float, y: float, to: str = "up") -> None:
@@ -97,6 +116,8 @@ class Canvas:
         """All of it as one svg element, in its own size; what it shows is said to those who hear it."""
         head = (
             f'<svg class="blocks" xmlns="http://www.w3.org/2000/svg" width="{w:g}" height="{h:g}" '
-            f'viewBox="0 0 {w:g} {h:g}" role="img" aria-label="{escape(about)}" font-family="var(--font)">'
+            f'viewBox="0 0 {w:g} {h:g}" role="img" aria-label="{escape(about)}" font-family="var(--font)" '
+            f'font-size="{SIZE}" fill="var(--{COLOUR})">'
         )
-        return Markup(f"{head}{''.join(self.marks)}</svg>")
+        paths = (f'<path d="{"".join(of)}" {style}/>' for style, of in self.paths.items())
+        return Markup(f"{head}{''.join((*self.marks, *paths))}</svg>")

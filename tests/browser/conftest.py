@@ -10,6 +10,7 @@ from pathlib import Path
 import fast_rows
 import pytest
 import runs
+from drawn import settled
 
 from archlab.report import render
 
@@ -107,8 +108,7 @@ def visit(
         page = context.new_page()
         complaints.watch(page)
         page.goto(report(name).as_uri() + at)
-        page.wait_for_selector('body[data-ready="1"]', timeout=20_000)
-        return page
+        return settled(page)
 
     yield go
     for context in contexts:

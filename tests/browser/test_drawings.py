@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from drawn import settled
 
 MODELS = ".model:not([hidden]) figcaption"
 
@@ -36,7 +37,7 @@ def test_lines_of_parallel_coordinates_are_filtered_and_turned_on_a_phone(visit)
     drawn = "[...new Set(document.querySelector('[data-fig=parallel]').data.flatMap(t => t.meta))].length"
     assert page.evaluate(drawn) == 18
     page.get_by_role("button", name="gemma-2-9b", exact=True).click()
-    assert page.evaluate(drawn) == 9
+    assert settled(page).evaluate(drawn) == 9
     rails = "document.querySelector('[data-fig=parallel]').layout.shapes.map(s => s.x0 === s.x1)"
     assert all(page.evaluate(rails))
     assert not any(visit("window_and_pattern", width=400).evaluate(rails))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from drawn import settled
 from test_report_page import CLIPPED, STRUCTURE, _axe
 
 from archlab.report.gallery import gallery
@@ -48,7 +49,7 @@ def opened(browser, complaints):
         page.on("requestfailed", lambda r: complaints.append(f"failed: {r.url}"))
         page.goto(path.as_uri() + at)
         page.wait_for_selector('body[data-ready="1"]', timeout=30_000)
-        return page
+        return settled(page) if page.locator(".plot").count() else page
 
     yield go
     for context in contexts:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Complaints, playwright
+from drawn import settled
 from test_report_page import CLIPPED, COLLIDING, STRUCTURE, _axe, resize
 
 from archlab.report import render
@@ -32,7 +33,7 @@ def pages(
         page, said = context.new_page(), Complaints()
         said.watch(page)
         page.goto(render(write(tmp_path_factory.mktemp("grids") / name)).as_uri())
-        page.wait_for_selector('body[data-ready="1"]', timeout=30_000)
+        settled(page)
         opened[name] = (page, said)
     yield opened
     context.close()
@@ -76,10 +77,10 @@ def test_the_filter_takes_marks_and_rows(page):
     before = page.evaluate(marks)
     pill = page.locator("#pills .pill").first
     pill.click()
-    assert pill.get_attribute("aria-pressed") == "false" and 0 < page.evaluate(marks) < before
+    assert pill.get_attribute("aria-pressed") == "false" and 0 < settled(page).evaluate(marks) < before
     assert all(hidden == of_pill for hidden, of_pill in page.evaluate(heads))
     pill.click()
-    assert page.evaluate(marks) == before
+    assert settled(page).evaluate(marks) == before
 
 
 def test_a_row_of_the_front_shows_its_mark(pages):

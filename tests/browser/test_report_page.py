@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import runs
+from drawn import settled
 
 NAMES = (
     "attention_heads", "gemma-2-and-3", "window", "window_and_pattern", "all_devices", "fit_matrix", "hostile",
@@ -135,7 +136,7 @@ def test_the_filter_reaches_everything_and_the_address(visit):
     rows = len(shown(page))
     pill.click()
     assert pill.get_attribute("aria-pressed") == "false"
-    assert page.evaluate(visible, "kv-context") == 0
+    assert settled(page).evaluate(visible, "kv-context") == 0
     assert "5" not in shown(page) and len(shown(page)) == rows - 1
     ticks = "document.querySelector('[data-fig=parameters]').layout.yaxis.categoryarray"
     assert "p5" not in page.evaluate(ticks)
@@ -248,7 +249,7 @@ def test_theme(visit):
     light = page.evaluate(colour)
     page.get_by_role("button", name="Dark").click()
     assert page.locator("html").get_attribute("data-theme") == "dark"
-    assert page.evaluate(colour) != light
+    assert settled(page).evaluate(colour) != light
     assert page.locator("#theme").inner_text() == "Light"
 
 
@@ -263,7 +264,7 @@ def test_one_bad_picture_does_not_stop_the_others(visit, complaints):
         };
     }""")
     page.get_by_role("button", name="Dark").click()
-    assert "could not be drawn" in page.locator("[data-fig=parameters]").inner_text()
+    assert "could not be drawn" in settled(page).locator("[data-fig=parameters]").inner_text()
     assert page.locator("#parameters details[open]").count() == 1
     assert page.locator(".plot:has(svg.main-svg)").count() == page.locator(".plot").count() - 1
     complaints.clear()  # the failure is in the console, as it should be

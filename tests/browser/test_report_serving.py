@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from drawn import settled
 
 DATA = "name => document.querySelector(`[data-fig=${name}]`).data"
 CURVES = (
@@ -30,7 +31,7 @@ def test_menus_hover_filter_and_tables(visit):
     assert all(word in said for word in ("n_kv_heads 1", "GiB of", "%", "at most", "tokens"))
     drawn = page.evaluate(CURVES)
     page.locator(".pill", has_text="16").first.click()
-    assert page.evaluate(CURVES) == drawn - 1
+    assert settled(page).evaluate(CURVES) == drawn - 1
     for name in ("context-batch", "roofline", "speed-throughput"):
         assert page.locator(f"#{name}-numbers tbody tr").count() > 3
 

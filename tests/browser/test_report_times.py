@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import runs
+from drawn import settled
 
 from archlab.report import load_run, render, timed, times, trust
 from archlab.report.charts import latency_scaling, measured_predicted, time_by_part
@@ -48,7 +49,7 @@ def card(page: Path, title: str) -> str:
 
 def figures(page: Path) -> dict[str, Any]:
     packed = re.search(r'id="figures">([^<]*)', page.read_text())[1]
-    return json.loads(gzip.decompress(base64.b64decode(packed)))["figures"]
+    return json.loads(gzip.decompress(base64.b85decode(packed.strip().replace(".", "<"))))["figures"]
 
 
 def without(folder: Path, to: Path, *columns: str) -> Path:
@@ -322,6 +323,7 @@ def test_the_filter_takes_rows_and_marks(visit):
         .filter(t => t.mode === 'markers' && t.visible !== false).length"""
     assert (page.evaluate(rows), page.evaluate(dots)) == (5, 16)
     page.locator("#pills").get_by_role("button", name="n_kv_heads 2", exact=True).click()
+    settled(page)
     assert (page.evaluate(rows), page.evaluate(dots)) == (4, 12)
 
 

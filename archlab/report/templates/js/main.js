@@ -1,4 +1,4 @@
-// Listeners, then the pictures; body[data-ready] says that all is drawn.
+// Listeners, then the pictures; body[data-ready] says that the page can be used, and what is in the window is drawn.
 document.addEventListener("click", event => {
   const button = event.target.closest("button");
   if (!button) { point(event.target); return follow(event); }
@@ -14,6 +14,7 @@ document.addEventListener("click", event => {
 document.addEventListener("pointerover", event => { point(event.target); pointedAt(event.target); });
 document.addEventListener("change", event => { if (event.target.matches(".switch select")) redrawCard(event.target); });
 addEventListener("hashchange", () => { const section = readAddress(); showFiltered(); drawAll(); fillAll(); goTo(section); });
+addEventListener("scroll", () => { if (waiting.size) drawNear(); }, { passive: true });
 let lastWidth = root.clientWidth;
 addEventListener("resize", later(120, () => {
   if (root.clientWidth === lastWidth) return;
@@ -34,8 +35,10 @@ async function begin() {
     fillAll();
   } catch (error) {
     boxes.forEach(box => fallBack(box, "The pictures cannot be drawn here; the numbers are in the table below."));
+    waiting.clear();
   }
   goTo(section);
+  drawNear(0);
   document.body.dataset.ready = "1";
   document.body.dataset.ms = Math.round(performance.now());
 }

@@ -148,18 +148,36 @@ function say(box, text) {
   box.textContent = text;
 }
 
-function draw(box, width = box.clientWidth) {
+// The picture that a box is to show, arranged, and the room for it; null where there is none for the choice.
+function prepared(box, width) {
+  const made = variant(box);
+  if (!made) { box.style.minHeight = ""; say(box, "No numbers for this choice."); return null; }
+  const picture = arranged(made, width);
+  const tall = picture.layout.height > 800; // such a box scrolls by itself
+  box.classList.toggle("tall", tall);
+  box.style.minHeight = tall ? "" : `${picture.layout.height}px`;
+  return picture;
+}
+
+function paint(box, picture) {
+  if (box.classList.contains("empty")) { box.classList.remove("empty"); box.textContent = ""; }
+  Plotly.react(box, picture.data, picture.layout, { displayModeBar: false, displaylogo: false, showTips: false, doubleClick: false });
+}
+
+function guarded(box, run) {
   try {
-    const made = variant(box);
-    if (!made) return say(box, "No numbers for this choice.");
-    if (box.classList.contains("empty")) { box.classList.remove("empty"); box.textContent = ""; }
-    const picture = arranged(made, width);
-    Plotly.react(box, picture.data, picture.layout, { displayModeBar: false, displaylogo: false, showTips: false, doubleClick: false });
-    box.classList.toggle("tall", picture.layout.height > 800);
+    return run();
   } catch (error) {
     console.error(box.dataset.fig, error);
+    box.style.minHeight = "";
     fallBack(box, "This picture could not be drawn; its numbers are in the table below.");
+    return null;
   }
+}
+
+function draw(box, width = box.clientWidth) {
+  waiting.delete(box);
+  guarded(box, () => { const picture = prepared(box, width); if (picture) paint(box, picture); });
 }
 
 function fallBack(box, text) {
@@ -170,11 +188,47 @@ function fallBack(box, text) {
 
 const boxes = all(".plot");
 
+// Every picture is arranged and has its room at once. Those in the window are drawn at once too, those that come near
+// as the reader scrolls, and the others between other work; body[data-drawn], the time at which none was left, says so.
+const waiting = new Map(); // box -> its picture
+const AHEAD = 0.6; // windows above and below that count as near
+
 function drawAll() {
   if (!window.Plotly || !pictures) return;
   const widths = boxes.map(box => box.clientWidth); // asked at once: between pictures each would be a layout of the page
-  boxes.forEach((box, i) => draw(box, widths[i]));
+  waiting.clear();
+  boxes.forEach((box, i) => {
+    const picture = guarded(box, () => prepared(box, widths[i]));
+    if (picture) waiting.set(box, picture);
+  });
+  delete document.body.dataset.drawn;
+  if (isPrinting()) drawWaiting([...waiting.keys()]); else drawNear(0);
+  drawRest();
+}
+
+function drawWaiting(some) {
+  some.forEach(box => {
+    const picture = waiting.get(box);
+    waiting.delete(box);
+    guarded(box, () => paint(box, picture));
+  });
+  if (waiting.size) return;
+  document.body.dataset.drawn = Math.round(performance.now());
   document.body.dataset.width = root.clientWidth;
+}
+
+function drawNear(ahead = AHEAD) {
+  const seen = Array.from(waiting.keys(), box => [box, box.getBoundingClientRect()]);
+  const top = -ahead * innerHeight, bottom = (1 + ahead) * innerHeight;
+  drawWaiting(seen.filter(([, at]) => at.bottom > top && at.top < bottom).map(([box]) => box));
+}
+
+let idle = false;
+function drawRest() {
+  if (idle || !waiting.size) return;
+  idle = true;
+  const next = () => { idle = false; drawWaiting([...waiting.keys()].slice(0, 1)); drawRest(); };
+  if (window.requestIdleCallback) requestIdleCallback(next, { timeout: 300 }); else setTimeout(next, 30);
 }
 
 function redrawCard(control) {

@@ -1,7 +1,7 @@
 // Sorting, and a table's own CSV: what is shown, in its order, in base units.
 function cellValue(row, column) {
-  const cell = row.cells[column];
-  const raw = cell.dataset.v === undefined ? (column ? null : cell.textContent.trim()) : cell.dataset.v;
+  const cell = row.cells[column], known = cell.dataset.v !== undefined || !column; // an empty data-v: what is shown
+  const raw = known ? cell.dataset.v || cell.textContent.trim() : null;
   return raw !== null && raw !== "" && !Number.isNaN(Number(raw)) ? Number(raw) : raw;
 }
 
