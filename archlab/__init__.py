@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _FACE = {
     "models": "presets", "load": "presets",
-    "Workload": "spec", "Precision": "precision", "ModelSpec": "spec",
+    "Workload": "workload", "Precision": "precision", "ModelSpec": "spec",
     "params": "analyzers.params", "flops": "analyzers.flops", "kv_cache": "analyzers.kv_cache",
     "activations": "analyzers.activations",
     "memory": "analyzers.memory", "fit": "analyzers.fit", "Parallel": "parallel", "Training": "analyzers.training",
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from archlab.parallel import Parallel
     from archlab.precision import Precision
     from archlab.presets import load, models
-    from archlab.spec import ModelSpec, Workload
+    from archlab.spec import ModelSpec
     from archlab.sweep.evaluate import evaluate
+    from archlab.workload import Workload
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,8 @@ from archlab.blocks import (
     RMSNorm,
 )
 from archlab.errors import SpecError
+from archlab.fields import check_fields, fields_of
+from archlab.layers import Block, Branch, Layer, Residual, Stack, repeat_pattern
 from archlab.schema import (
     MIXER,
     PLAIN_MIXER,
@@ -55,17 +57,7 @@ from archlab.schema import (
     mixer,
     refuse_dead,
 )
-from archlab.spec import (
-    Block,
-    Branch,
-    Layer,
-    ModelSpec,
-    Residual,
-    Stack,
-    check_fields,
-    fields_of,
-    repeat_pattern,
-)
+from archlab.spec import ModelSpec
 
 Tree = Mapping[str, Any]
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from archlab.algebra import Number, choose, smooth_maximum
 from archlab.errors import SpecError, nearest
-from archlab.spec import FieldType, check_fields, real, size, text
+from archlab.fields import FieldType, check_fields, real, size, text
 
 CALIBRATED = ("fp32", "bf16", "fp16")
 """Number formats that a device may be calibrated for: those that its modules are timed in."""

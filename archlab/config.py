@@ -9,9 +9,11 @@ from typing import Any
 
 from archlab import yamlfile
 from archlab.errors import SpecError, UnknownNameError, nearest
+from archlab.fields import check_fields, choice, size, text
 from archlab.paths import group_files
-from archlab.spec import ModelSpec, Workload, check_fields, choice, size, text
+from archlab.spec import ModelSpec
 from archlab.units import tokens
+from archlab.workload import Workload
 
 
 @dataclass(frozen=True)

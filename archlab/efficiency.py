@@ -11,9 +11,9 @@ from functools import lru_cache
 
 from archlab import yamlfile
 from archlab.calibration import Laws, LinearLaw, ProductLaw, SumLaw
+from archlab.fields import check_fields, names, real, text
 from archlab.hardware import Hardware
 from archlab.paths import data_dir
-from archlab.spec import check_fields, names, real, text
 
 
 @dataclass(frozen=True)

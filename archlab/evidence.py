@@ -9,8 +9,8 @@ from typing import Any
 
 from archlab import yamlfile
 from archlab.errors import SpecError, UnknownNameError, nearest
+from archlab.fields import FieldType, check_fields, choice, names, size, text
 from archlab.paths import data_dir
-from archlab.spec import FieldType, check_fields, choice, names, size, text
 
 KINDS = {
     "recomputed": "computed again from what the source published",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from archlab import yamlfile
 from archlab.algebra import Number
 from archlab.calibration import Calibration, calibrations_from, table
-from archlab.config import group_file
+from archlab.config import group_file, named
 from archlab.errors import ArchlabError, SpecError, UnknownNameError
+from archlab.fields import FieldType, check_fields, choice, real, size, text
 from archlab.paths import group_files
-from archlab.spec import FieldType, check_fields, choice, real, size, text
 from archlab.units import memory
 
 FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4")
@@ -122,19 +124,29 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
 def calibrated(device: str, number_format: str) -> Hardware | None:
     """The device file whose calibration of a format was made on the device that torch or the system names so.
 
-    None where there is none. Files without a `measured:` block are not read as devices: there are a hundred. One that
-    is wrong is passed over: who names it is told.
+    None where there is none. A file is read again when it has changed.
     """
-    for name, path in group_files("hardware").items():
-        if "\nmeasured:" in path.read_text(encoding="utf-8"):
-            try:
-                found = load_hardware(name)
-            except ArchlabError:
-                continue
-            known = found.calibration(number_format)
-            if known is not None and known.device == device:
-                return found
+    for path in group_files("hardware").values():
+        at = path.stat()
+        found = _measured(path, at.st_mtime_ns, at.st_size)
+        known = None if found is None else found.calibration(number_format)
+        if known is not None and known.device == device:
+            return found
     return None
+
+
+@lru_cache(maxsize=1024)
+def _measured(path: Path, mtime_ns: int, size: int) -> Hardware | None:
+    """The device of a file of such a time and size; None where it has no `measured:` block, as nearly all.
+
+    One that is wrong is passed over: who names it is told.
+    """
+    if "\nmeasured:" not in path.read_text(encoding="utf-8"):
+        return None
+    try:
+        return hardware_from(named(yamlfile.read(path), path))
+    except ArchlabError:
+        return None
 
 
 def is_path(name: str | Path) -> bool:

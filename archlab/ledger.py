@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from archlab.algebra import Number, ceil_div, floor_div, is_scalar, minimum, product
 from archlab.rows import Op, Operand, Rows, Sizes, State, Weight, extent
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,11 @@ from archlab.algebra import (
     where,
 )
 from archlab.errors import SpecError
+from archlab.fields import Rule, check_fields, fields_of, multiple_of, same, size
 from archlab.ledger import Entry, Ledger, ledger, stored
 from archlab.precision import Precision
 from archlab.rows import Split, State, Weight
-from archlab.spec import ModelSpec, Rule, check_fields, fields_of, multiple_of, same, size
+from archlab.spec import ModelSpec
 
 VOCAB_BLOCK = 64
 """Rows of a table are rounded up to a multiple of it before they are shared (vLLM: DEFAULT_VOCAB_PADDING_SIZE)."""

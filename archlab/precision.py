@@ -25,10 +25,12 @@ from archlab import blocks, yamlfile
 from archlab.algebra import Number, floor_div, where
 from archlab.config import group_file
 from archlab.errors import SpecError, nearest
+from archlab.fields import FieldType, check_fields, choice, names, text
 from archlab.formats import FORMATS, Format, format_named
+from archlab.layers import Block
 from archlab.paths import data_dir, group_files
 from archlab.rows import State, Weight
-from archlab.spec import Block, FieldType, ModelSpec, check_fields, choice, names, text
+from archlab.spec import ModelSpec
 
 if TYPE_CHECKING:
     from archlab.ledger import Entry, Ledger

@@ -2,6 +2,7 @@
 
 A model file starts from another with Hydra's own `defaults: [gemma-2b, _self_]`; what it then says is laid over
 that as overrides are. A key that could have no effect (another one shadows it, or no layer is of its kind) is refused.
+A model is called by the `name:` of its own file, and by that file's name where it says none.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def _by_size(name: str) -> tuple[str, float, str]:
 def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
     """A preset, or the path of a model YAML, a config.json or its folder, with dotted keys replaced.
 
-    `overrides`: {"attention.n_kv_heads": 1}. A folder may have a plain name, unless a preset has it.
+    `overrides`: {"attention.n_kv_heads": 1}. A folder may have a plain name, unless a preset has it. The spec's name is
+    what the file says, and the file's own where it says none.
 
     Raises ArchlabError with one sentence for anything that cannot be: UnknownNameError for a name that is not there,
     SpecError for a value or a combination that breaks a rule.
@@ -52,7 +54,7 @@ def load(model: str | Path, overrides: Mapping[str, Any] | None = None) -> Model
     if not isinstance(model, str | os.PathLike):
         raise SpecError(f"a model is a name or a path, not a value of type {type(model).__name__}")
     data = read(model)
-    if _is_path(model):
+    if is_path(model):
         with yamlfile.naming(model):
             resolve(data)
     return resolve(override(data, overrides or {}))
@@ -64,7 +66,7 @@ def read(model: str | Path) -> dict[str, Any]:
         from archlab.hf.configs import read_hub
 
         return read_hub(str(model))
-    if _is_path(model):
+    if is_path(model):
         return _inherit(Path(model), ())
     found = group_files("model")
     if str(model) not in found:
@@ -82,7 +84,8 @@ def _unknown(name: str) -> str:
     return f"unknown model {name!r}{nearest(name, [*group_files('model'), *unpublished])} (archlab models lists them)"
 
 
-def _is_path(model: str | Path) -> bool:
+def is_path(model: str | Path) -> bool:
+    """Whether a model is given by path, or from the Hub, and not by the name of a preset."""
     if Path(model).suffix in (".yaml", ".yml", ".json") or "/" in str(model):
         return True
     return _has_config(Path(model)) and str(model) not in group_files("model")
@@ -103,6 +106,7 @@ def _inherit(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
 
         return read_config(path)
     own = yamlfile.read(path)
+    own.setdefault("name", path.stem)
     bases = own.pop("defaults", None)
     if bases is None:
         return own

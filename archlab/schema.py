@@ -16,7 +16,9 @@ from typing import Any
 from archlab.algebra import plain
 from archlab.blocks import IN_LAYERS, MIXERS, OPTIONAL, SECTIONS, TOWER_SECTIONS
 from archlab.errors import SpecError, nearest
-from archlab.spec import MOST_LAYERS, Block, FieldType, ModelSpec, fields_of, flag, size, text
+from archlab.fields import MOST_LAYERS, FieldType, fields_of, flag, size, text
+from archlab.layers import Block
+from archlab.spec import ModelSpec
 
 MIXER = "attention"  # the mixer of a kind of layer that names none; `block: NAME` names one
 PLAIN_MIXER = MIXERS[MIXER]

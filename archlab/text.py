@@ -19,8 +19,8 @@ from typing import Any
 from archlab import yamlfile
 from archlab.algebra import Number, is_column, is_scalar, minimum, plain
 from archlab.errors import SpecError, nearest
+from archlab.fields import FieldType, check_fields, real, text
 from archlab.paths import data_dir
-from archlab.spec import FieldType, check_fields, real, text
 
 BY = ("points", "fit")
 """points: between the measured vocabularies, piecewise linear in ln V | fit: the published parabola in ln V, capped."""

@@ -30,8 +30,9 @@ from archlab.measure.rooflines import Rooflines, measure_rooflines
 from archlab.measure.trial import fill_cache
 from archlab.nn.fast.replay import Replay
 from archlab.presets import load
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import show_bytes, show_seconds
+from archlab.workload import Workload
 
 BURST = 8
 """Steps of one turn; transformers' cache grows by so many before it is made anew."""

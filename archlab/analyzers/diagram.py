@@ -14,7 +14,8 @@ from archlab.algebra import Number, is_scalar, product
 from archlab.analyzers.diagram_words import Facts, Row, facts_of, norm_name, ratio, rows_of, title_of
 from archlab.analyzers.params import params
 from archlab.errors import SpecError
-from archlab.spec import Block, Branch, Layer, ModelSpec, Residual, Stack
+from archlab.layers import Block, Branch, Layer, Residual, Stack
+from archlab.spec import ModelSpec
 
 MOST_CELLS = 256
 """Layers beyond which their order is told by the pattern alone."""

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from archlab.algebra import Number, is_scalar
-from archlab.spec import Block, fields_of
+from archlab.fields import fields_of
+from archlab.layers import Block
 
 TITLES = {
     "attention": "Self-attention", "cross_attention": "Cross-attention", "recurrent": "Recurrent, RG-LRU",

@@ -22,7 +22,8 @@ from archlab.hardware import Hardware
 from archlab.parallel import Parallel
 from archlab.precision import Precision, load_precision, precision_names, with_kv
 from archlab.shown import Shown
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 MOST_CONTEXT = 2**27
 MOST_BATCH = 2**20

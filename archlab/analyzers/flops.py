@@ -12,7 +12,8 @@ from archlab.algebra import Number
 from archlab.ledger import Entry, ledger
 from archlab.rows import DATA, Op
 from archlab.shown import Shown
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 @dataclass(frozen=True)

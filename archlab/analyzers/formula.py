@@ -12,7 +12,8 @@ from archlab.analyzers.params import params
 from archlab.assemble import resolve
 from archlab.errors import UnknownNameError, nearest
 from archlab.schema import override
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 METRICS = ("params", "kv_cache", "flops_prefill", "flops_decode")
 

@@ -17,7 +17,8 @@ from archlab.items import Item, by_kind
 from archlab.ledger import ledger
 from archlab.precision import Precision, cache_precision
 from archlab.shown import Shown
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from archlab.ledger import Ledger, ledger
 from archlab.parallel import Parallel, ranks
 from archlab.precision import Precision, load_precision
 from archlab.shown import Shown
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import show_tokens
+from archlab.workload import Workload
 
 BESIDE = "step"
 """The part of what a step takes besides its kernels."""

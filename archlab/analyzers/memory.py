@@ -23,9 +23,10 @@ from archlab.parallel import Parallel, Rank, load_parallel, ranks
 from archlab.precision import Precision, load_precision
 from archlab.rows import Weight
 from archlab.shown import Shown
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import memory as memory_bytes
 from archlab.units import show_count
+from archlab.workload import Workload
 
 LEAST = 2**26
 """Bytes: less is no device, and was meant in another unit."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archlab.algebra import Number
-from archlab.spec import ModelSpec, Stack
+from archlab.layers import Stack
+from archlab.spec import ModelSpec
 
 
 @dataclass(frozen=True)

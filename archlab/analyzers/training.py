@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from archlab.algebra import Number, ceil_div, floor_div, is_scalar, maximum, octets, plain, product, where
 from archlab.errors import SpecError, nearest
+from archlab.fields import check_fields, choice, fields_of, flag, names, size
 from archlab.formats import FORMATS
 from archlab.items import ESTIMATE, Item
 from archlab.ledger import Entry, Ledger, stored
 from archlab.parallel import Parallel
 from archlab.precision import Precision
 from archlab.rows import Weight
-from archlab.spec import Workload, check_fields, choice, fields_of, flag, names, size
 from archlab.units import show_count
+from archlab.workload import Workload
 
 ZERO = "ZeRO arXiv:1910.02054, section 5; PyTorch FSDP arXiv:2304.11277"
 LORA = "LoRA arXiv:2106.09685"

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from archlab.algebra import Number
+from archlab.fields import Rule, flag, size
+from archlab.layers import Block
 from archlab.rows import Op, Weight, divided, matmul, norm, vector
-from archlab.spec import Block, Rule, flag, size
 
 
 @dataclass(frozen=True)

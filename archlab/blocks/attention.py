@@ -14,8 +14,10 @@ from functools import partial
 
 from archlab.algebra import Number, divides, floor_div, minimum
 from archlab.blocks.masks import causal_pairs, image_pairs, keys_seen, prefix_pairs, two_sided_pairs
+from archlab.fields import Rule, choice, flag, multiple_of, real, size
+from archlab.layers import Block
 from archlab.rows import Op, State, Weight, append, divided, matmul, norm, vector
-from archlab.spec import Block, Frame, Rule, Workload, choice, flag, multiple_of, real, size
+from archlab.workload import Frame, Workload
 
 
 @dataclass(frozen=True)

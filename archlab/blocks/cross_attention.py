@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number, floor_div
+from archlab.fields import Rule, multiple_of, real, size
+from archlab.layers import Block
 from archlab.rows import Op, State, Weight, append, divided, matmul, vector
-from archlab.spec import Block, Frame, Rule, Workload, multiple_of, real, size
+from archlab.workload import Frame, Workload
 
 
 @dataclass(frozen=True)

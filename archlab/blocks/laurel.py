@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
+from archlab.fields import size
+from archlab.layers import Block
 from archlab.rows import Op, Weight, divided, matmul, norm
-from archlab.spec import Block, size
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
+from archlab.layers import Block
 from archlab.rows import Op, Weight, vector
-from archlab.spec import Block
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
+from archlab.fields import Rule, choice, flag, real, size
+from archlab.layers import Block
 from archlab.rows import Op, Weight, divided, matmul, vector
-from archlab.spec import Block, Rule, choice, flag, real, size
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "silu", "relu")
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from archlab.algebra import Number
 from archlab.blocks.mlp import ACTIVATIONS
+from archlab.fields import Rule, choice, size
+from archlab.layers import Block
 from archlab.rows import Op, Weight, divided, lookup, matmul, norm, vector
-from archlab.spec import Block, Rule, choice, size
 
 
 @dataclass(frozen=True)

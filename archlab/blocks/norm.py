@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
+from archlab.fields import choice, flag, real
+from archlab.layers import Block
 from archlab.rows import Op, Weight, norm, vector
-from archlab.spec import Block, choice, flag, real
 
 
 @dataclass(frozen=True)

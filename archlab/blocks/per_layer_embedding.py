@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
+from archlab.fields import flag, size
+from archlab.layers import Block
 from archlab.rows import Op, Weight, divided, lookup, matmul, norm, vector
-from archlab.spec import Block, flag, size
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number
+from archlab.fields import Rule, at_most, size
+from archlab.layers import Block
 from archlab.rows import Op, Weight, lookup, vector
-from archlab.spec import Block, Rule, at_most, size
 
 
 @dataclass(frozen=True)

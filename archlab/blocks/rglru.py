@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number, floor_div
+from archlab.fields import Rule, multiple_of, size
+from archlab.layers import Block
 from archlab.rows import Op, State, Weight, append, divided, matmul, vector
-from archlab.spec import Block, Rule, multiple_of, size
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archlab.algebra import Number, floor_div
+from archlab.fields import Rule, choice, flag, multiple_of, size, text
+from archlab.layers import Block
 from archlab.rows import Op, Weight, lookup, matmul, vector
-from archlab.spec import Block, Rule, choice, flag, multiple_of, size, text
 
 
 @dataclass(frozen=True)

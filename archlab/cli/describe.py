@@ -14,10 +14,12 @@ from archlab.analyzers.params import Params, params, weight_bytes
 from archlab.analyzers.special import short, special
 from archlab.assemble import resolve
 from archlab.cli.screen import bold, dim, table
+from archlab.layers import Stack
 from archlab.precision import load_precision
 from archlab.schema import flat, override
-from archlab.spec import ModelSpec, Stack, Workload
+from archlab.spec import ModelSpec
 from archlab.units import GIB, show_bytes, show_count, show_tokens
+from archlab.workload import Workload
 
 CONTEXTS = (8192, 32768, 131072)
 INDENT = " " * 12

@@ -9,8 +9,8 @@ from typing import Any
 from archlab.cli.screen import bold, dim
 from archlab.engines import ENGINES
 from archlab.engines.base import Engine
+from archlab.fields import fields_of
 from archlab.precision import load_precision, precision_names
-from archlab.spec import fields_of
 
 FOOT = """\
 Options go by these names: archlab.kv_cache(..., engine="vllm", block_size=32);

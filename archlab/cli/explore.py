@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from archlab.cli.screen import table
 from archlab.cli.search import show
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.nearest_model import Neighbour, nearest_model
 from archlab.sweep.results import show_axis
 from archlab.sweep.sensitivity import METRICS, tornado
 from archlab.units import show_count
+from archlab.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from archlab import yamlfile
 from archlab.algebra import is_scalar
 from archlab.analyzers.fit import MOST_BATCH, MOST_CONTEXT, Fit, fit_in, minimum_context, workload
 from archlab.analyzers.memory import Setting
 from archlab.cli.screen import bold, dim, say, table
-from archlab.errors import SpecError
 from archlab.items import CALCULATED, Item
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import show_bytes, show_gib, show_tokens
+from archlab.workload import Workload
 
 PARTS = {
     "weights": "weights", "kv_cache": "cache", "activations": "activations", "gradients": "gradients",
@@ -54,19 +53,6 @@ def ask(
         if tokens > spec.context:
             say(f"archlab: {spec.name} was trained for {show_tokens(spec.context)} tokens; computed for {tokens:,}")
     return asked
-
-
-def options_of(words: Sequence[str], what: str) -> dict[str, Any]:
-    """key=value words as a table, values as YAML reads them. Raises SpecError."""
-    found: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not key:
-            raise SpecError(f"{what} {word!r} must be key=value")
-        if key in found:
-            raise SpecError(f"{what} {key} is given twice")
-        found[key] = yamlfile.value(text, word)
-    return found
 
 
 def facts(asked: Asked) -> dict[str, Any]:

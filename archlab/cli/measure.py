@@ -12,8 +12,9 @@ from archlab.errors import SpecError, nearest
 from archlab.measure import Record, run_all
 from archlab.measure.expected import expected
 from archlab.measure.records import distinct
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import show_seconds
+from archlab.workload import Workload
 
 PHASES = ("prefill", "decode", "both")
 

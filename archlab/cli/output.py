@@ -6,14 +6,10 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from archlab.cli.screen import print_json
 from archlab.errors import SpecError
-
-Csv = Annotated[bool, typer.Option("--csv", help="CSV on stdout, numbers in base units, headed by the JSON's keys")]
 
 
 def show(facts: Callable[[], Any], screen: Callable[[], str], as_json: bool, as_csv: bool) -> None:

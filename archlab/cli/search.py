@@ -11,7 +11,7 @@ from archlab.cli.screen import print_json, say, table
 from archlab.sweep.results import show_axis
 from archlab.sweep.search import Found, search
 from archlab.sweep.search_words import read_words, spoken
-from archlab.sweep.where import measured_in
+from archlab.sweep.where_units import measured_in
 from archlab.units import show_bytes, show_count, show_seconds
 
 MOST_ROWS = 20

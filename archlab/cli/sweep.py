@@ -8,7 +8,7 @@ from typing import Any
 from archlab.cli.screen import print_json, say
 from archlab.errors import SpecError
 from archlab.sweep.app import Outcome, run
-from archlab.sweep.argv import OVERRIDE
+from archlab.sweep.argv_words import OVERRIDE
 from archlab.units import show_bytes, show_seconds
 
 

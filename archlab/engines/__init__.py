@@ -9,7 +9,7 @@ from typing import Any
 
 from archlab.engines.base import Engine
 from archlab.errors import SpecError, UnknownNameError, nearest
-from archlab.spec import fields_of
+from archlab.fields import fields_of
 
 CLASSES = {"ideal": "Ideal", "hf": "HF", "vllm": "VLLM", "llama_cpp": "LlamaCpp"}
 """Name, which is its file's too -> the class there, in the order in which they are listed."""

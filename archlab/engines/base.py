@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archlab.algebra import Number, maximum, minimum, plain
 from archlab.engines.runtime import unknown_overheads
 from archlab.errors import SpecError
+from archlab.fields import Rule, fields_of
 from archlab.formats import FORMATS, Format
 from archlab.items import Item
 from archlab.ledger import Entry, Ledger
 from archlab.precision import Precision
 from archlab.rows import State, Weight
-from archlab.spec import ModelSpec, Rule, Workload, fields_of
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 if TYPE_CHECKING:
     from archlab.hardware import Hardware

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archlab.algebra import Number, maximum, minimum, octets
 from archlab.engines.base import Engine, Held, cache_format, held
 from archlab.engines.runtime import overheads
+from archlab.fields import choice, flag
 from archlab.items import Item
 from archlab.ledger import Ledger
 from archlab.precision import Precision
-from archlab.spec import ModelSpec, Workload, choice, flag
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 if TYPE_CHECKING:
     from archlab.hardware import Hardware

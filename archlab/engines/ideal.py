@@ -10,10 +10,12 @@ from typing import ClassVar
 
 from archlab.algebra import Number, octets
 from archlab.engines.base import Engine, chunk_of, held
+from archlab.fields import size
 from archlab.items import Item
 from archlab.ledger import Ledger
 from archlab.precision import Precision
-from archlab.spec import ModelSpec, Workload, size
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 WORDS = {
     "global": "a slot a token",

@@ -26,12 +26,14 @@ from archlab.algebra import Number, ceil_div, maximum, minimum, octets
 from archlab.engines.base import Engine, Held, cache_format, held, packed
 from archlab.engines.runtime import overheads
 from archlab.errors import SpecError
+from archlab.fields import FieldType, Rule, at_most, flag, size
 from archlab.formats import FORMATS, Format
 from archlab.items import Item
 from archlab.ledger import Entry, Ledger
 from archlab.precision import Precision
 from archlab.rows import Weight
-from archlab.spec import FieldType, ModelSpec, Rule, Workload, at_most, flag, size
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 if TYPE_CHECKING:
     from archlab.hardware import Hardware

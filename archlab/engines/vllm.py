@@ -41,11 +41,13 @@ from archlab.algebra import (
 from archlab.engines.base import Engine, Held, cache_format, held, packed
 from archlab.engines.runtime import overheads
 from archlab.errors import SpecError
+from archlab.fields import Rule, at_most, choice, flag, real, size
 from archlab.items import Item
 from archlab.ledger import Ledger, ledger
 from archlab.precision import Precision, cache_precision, with_kv
-from archlab.spec import ModelSpec, Rule, Workload, at_most, choice, flag, real, size
+from archlab.spec import ModelSpec
 from archlab.units import GIB
+from archlab.workload import Workload
 
 if TYPE_CHECKING:
     from archlab.hardware import Hardware

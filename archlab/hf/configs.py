@@ -20,8 +20,9 @@ from archlab.hf.families import READERS, WRITERS
 from archlab.hf.files import path_of, write_whole
 from archlab.hf.reader import short, shown
 from archlab.hf.text import top_block
+from archlab.layers import Block, Layer, Stack
 from archlab.ledger import ledger
-from archlab.spec import Block, Layer, ModelSpec, Stack
+from archlab.spec import ModelSpec
 from archlab.yamlfile import naming
 
 # ---------------------------------------------------------------- in

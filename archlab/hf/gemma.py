@@ -32,7 +32,8 @@ from archlab.hf.text import (
     whole,
     widths_fit,
 )
-from archlab.spec import ModelSpec, Stack
+from archlab.layers import Stack
+from archlab.spec import ModelSpec
 
 THETAS = {SLIDING: 10_000.0, FULL: 1_000_000.0}
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from archlab.errors import SpecError
+from archlab.fields import FieldType
 from archlab.hf import counted
 from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import BLOCKS, FOUR_NORMS, THETAS, has_head, outside
@@ -30,7 +31,7 @@ from archlab.hf.text import (
     top_block,
     widths_fit,
 )
-from archlab.spec import FieldType, ModelSpec
+from archlab.spec import ModelSpec
 
 # ---------------------------------------------------------------- config.json -> model file
 

@@ -34,7 +34,8 @@ from archlab.hf.text import (
     top_block,
     unless,
 )
-from archlab.spec import ModelSpec, Stack
+from archlab.layers import Stack
+from archlab.spec import ModelSpec
 
 ROPES = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},

@@ -9,7 +9,7 @@ from archlab.hf.gemma import BLOCKS, FOUR_NORMS
 from archlab.hf.names import Table
 from archlab.hf.reader import FLAG, LAYERS, NUMBER, WHOLE, Reader
 from archlab.hf.text import ACTIVATION_WORDS, ACTIVATIONS, Tree, block, real, top_block
-from archlab.spec import Stack
+from archlab.layers import Stack
 
 CLIPPED = (
     "The vision tower's linear layers clip what they read and write to ranges that the checkpoint keeps in buffers; "

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from archlab.algebra import product
 from archlab.errors import SpecError
+from archlab.layers import Block, Stack
 from archlab.rows import Weight, split_axes
-from archlab.spec import Block, ModelSpec, Stack
+from archlab.spec import ModelSpec
 
 Axes = tuple[str, ...]
 """Axes of a tensor, each one or more letters: ("D", "NH")."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from archlab.errors import SpecError, nearest
-from archlab.spec import MOST_LAYERS, FieldType
+from archlab.fields import MOST_LAYERS, FieldType
 
 
 def _int(x: Any) -> bool:

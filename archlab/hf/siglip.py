@@ -9,7 +9,7 @@ from archlab.errors import SpecError
 from archlab.hf.names import Table
 from archlab.hf.reader import LAYERS, NUMBER, WHOLE, Reader
 from archlab.hf.text import ACTIVATION_WORDS, ACTIVATIONS, Tree, block, top_block
-from archlab.spec import Stack
+from archlab.layers import Stack
 
 
 def tower(r: Reader) -> Tree:

@@ -7,6 +7,7 @@ from typing import Any
 
 from archlab.blocks import SECTIONS
 from archlab.errors import SpecError
+from archlab.fields import fields_of
 from archlab.hf import siglip
 from archlab.hf.defaults import DEFAULTS
 from archlab.hf.gemma import BLOCKS, GEMMA2, GEMMA3, outside, text, text_words
@@ -14,7 +15,8 @@ from archlab.hf.multimodal import VISION, image_token, projector, tied
 from archlab.hf.names import Naming, Table
 from archlab.hf.reader import COUNT, WHOLE, Reader
 from archlab.hf.text import Tree, top_block
-from archlab.spec import ModelSpec, Stack, fields_of
+from archlab.layers import Stack
+from archlab.spec import ModelSpec
 
 ATTENTION = fields_of(SECTIONS["attention"])
 

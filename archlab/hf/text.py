@@ -9,7 +9,8 @@ from archlab.algebra import Number
 from archlab.blocks import Attention
 from archlab.errors import SpecError
 from archlab.hf.reader import MAPPING, NUMBER, WHOLE, WORD, WORDS, Reader, short, shown
-from archlab.spec import Block, Layer, ModelSpec, Stack
+from archlab.layers import Block, Layer, Stack
+from archlab.spec import ModelSpec
 
 Tree = dict[str, Any]
 

@@ -18,8 +18,8 @@ from archlab import yamlfile
 from archlab.errors import ArchlabError
 from archlab.measure.records import Record, last_rates
 from archlab.presets import load
-from archlab.spec import Workload
 from archlab.units import show_seconds, tokens
+from archlab.workload import Workload
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from archlab.errors import ArchlabError, nearest
 from archlab.nn.fast.claims import as_reference, obstacle
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 BACKENDS = ("fast", "reference")
 

@@ -18,7 +18,8 @@ from archlab.measure.rooflines import Rooflines
 from archlab.measure.state import Watch
 from archlab.measure.trial import Trial
 from archlab.nn.build import build
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 WARMUP_S = {"cpu": 0.3, "cuda": 1.0}
 AT_LEAST = {"cpu": 5, "cuda": 30}

@@ -10,7 +10,8 @@ from archlab.measure.devices import device_name
 from archlab.measure.provenance import config_hash, provenance
 from archlab.measure.records import Record
 from archlab.measure.rooflines import Rooflines
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 def phase_of(work: Workload) -> str:

@@ -29,7 +29,8 @@ from archlab.measure.shapes import operation_from
 from archlab.measure.studies import CPU, GPU, QUICK
 from archlab.precision import load_precision
 from archlab.presets import load, models
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 LEAST_CONFIGURATIONS = 3
 """Below so many, what is left out is not predicted from others."""

@@ -18,8 +18,9 @@ from archlab.errors import ArchlabError, SpecError
 from archlab.measure.devices import available_bytes, device_name
 from archlab.measure.periods import period_of, with_layers
 from archlab.precision import load_precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import show_bytes
+from archlab.workload import Workload
 
 SAFE = 0.95
 """Of what the system says is available: other programs allocate too."""

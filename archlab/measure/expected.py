@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from archlab.analyzers.latency import Latency, latency
 from archlab.hardware import calibrated
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 SAME_DEVICE = 1.5
 """Between rates of one device that is busier at one time than at another."""

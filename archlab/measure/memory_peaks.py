@@ -22,8 +22,9 @@ from archlab.nn.build import build
 from archlab.nn.peaks import estimate, works
 from archlab.nn.tracker import Inference, Peak, Training, peak
 from archlab.presets import load
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import show_bytes
+from archlab.workload import Workload
 
 MODELS = ("gemma-3-270m", "gemma-3-1b", "gemma-2-2b", "recurrentgemma-2b", "gemma-3-4b-text")
 CONTEXTS = (1024, 4096)

@@ -30,8 +30,9 @@ from archlab.measure.provenance import now
 from archlab.measure.stats import summarize
 from archlab.measure.timing import Sampler, Step
 from archlab.precision import load_precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.units import show_bytes
+from archlab.workload import Workload
 
 MIB = 2**20
 BUFFERS = {"cpu": {"quick": (256,), "full": (256, 512)}, "cuda": {"quick": (1024,), "full": (256, 1024, 4096)}}

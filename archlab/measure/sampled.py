@@ -29,7 +29,8 @@ from archlab.measure.capacity import last_cache_bytes, need
 from archlab.measure.periods import period_of, with_layers
 from archlab.measure.records import Record, distinct
 from archlab.measure.stats import drift, middle, resampled
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 TIMES_CACHE = 4
 """Times the last cache that the layers between the two models take."""

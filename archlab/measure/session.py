@@ -12,7 +12,8 @@ from archlab.measure.blank import untimed
 from archlab.measure.records import Record
 from archlab.measure.rooflines import Rooflines
 from archlab.measure.sampled import Verified
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 @dataclass(frozen=True)

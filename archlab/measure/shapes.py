@@ -10,7 +10,8 @@ from archlab.analyzers.kernels import AnyKernel, Attention, Linear, Vector, kern
 from archlab.blocks.masks import causal_pairs
 from archlab.ledger import ledger
 from archlab.precision import load_precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 Shape = tuple[int, ...]
 

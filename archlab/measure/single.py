@@ -14,7 +14,8 @@ from archlab.measure.records import Record
 from archlab.measure.rooflines import Rooflines, measure_rooflines
 from archlab.measure.session import Session, Task
 from archlab.measure.turns import measure_tasks
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 def run(

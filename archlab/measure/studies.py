@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archlab.presets import load
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 @dataclass(frozen=True)

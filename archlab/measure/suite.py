@@ -25,7 +25,8 @@ from archlab.measure.provenance import config_hash, now, provenance
 from archlab.measure.records import append_record
 from archlab.measure.session import Task
 from archlab.measure.studies import Study, studies_for
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 SECTIONS = ("checks", "rooflines", "operations", "latency", "sampled", "calibration", "memory")
 

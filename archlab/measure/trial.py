@@ -31,7 +31,7 @@ from archlab.measure.timing import Sampler
 from archlab.nn.cache import Cache, Whole
 from archlab.nn.fast.replay import Replay
 from archlab.nn.inputs import inputs_of
-from archlab.spec import Workload
+from archlab.workload import Workload
 
 if TYPE_CHECKING:
     from archlab.measure.bench import Bench

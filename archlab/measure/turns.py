@@ -25,7 +25,7 @@ from archlab.measure.rooflines import measure_again
 from archlab.measure.session import Session, Task
 from archlab.measure.state import Watch
 from archlab.measure.trial import Trial
-from archlab.spec import Workload
+from archlab.workload import Workload
 
 BURST_S = 0.2
 """Seconds of one turn; a repetition that takes longer is a turn."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from archlab import blocks, spec
+from archlab import blocks
+from archlab import layers as spec_layers
 from archlab.nn.declare import Declared, project
 from archlab.nn.mlp import unchanged
 from archlab.nn.norm import rms_norm
@@ -67,7 +68,7 @@ class AltUpLayer(Layer):
 
     altup: AltUp
 
-    def __init__(self, layer: spec.Layer, make: Make) -> None:
+    def __init__(self, layer: spec_layers.Layer, make: Make) -> None:
         super().__init__(layer, make)
         inside = len(layer.residuals)
         self.inside, self.outside = self.residuals[:inside], self.residuals[inside:]

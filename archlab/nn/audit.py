@@ -25,7 +25,8 @@ from archlab.nn.cache import Cache
 from archlab.nn.declare import declared
 from archlab.nn.decoder import Decoder
 from archlab.nn.inputs import inputs_of
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 HARMLESS = {
     "__or__", "abs", "add", "add_", "amax", "bitwise_and", "bitwise_or", "clamp_min", "clone", "cos", "cumsum", "div",

@@ -9,6 +9,7 @@ import torch
 from archlab import blocks
 from archlab.algebra import is_scalar
 from archlab.errors import SpecError
+from archlab.layers import Block
 from archlab.ledger import ledger
 from archlab.nn.altup import AltUp, AltUpMerge, AltUpSplit
 from archlab.nn.attention import Attention
@@ -29,7 +30,7 @@ from archlab.nn.per_layer_embedding import PerLayerEmbedding, PerLayerInput
 from archlab.nn.position_embedding import PositionEmbedding
 from archlab.nn.rglru import RGLRU
 from archlab.nn.vision import Patches, Projector
-from archlab.spec import Block, ModelSpec
+from archlab.spec import ModelSpec
 
 MODULES: dict[type[Block], type[Declared]] = {
     blocks.AltUp: AltUp,

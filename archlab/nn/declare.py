@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archlab.algebra import product
+from archlab.layers import Block
 from archlab.rows import Weight
-from archlab.spec import Block
 
 ABSENT = ("unread", "counted")
 """Uses of weights that a module does not hold: no layer reads them, or only their number is known."""

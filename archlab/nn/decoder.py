@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from archlab import spec as archlab_spec
+from archlab import layers as spec_layers
 from archlab.errors import ArchlabError
 from archlab.nn.altup import AltUpLayer
 from archlab.nn.attention import Attention
@@ -14,7 +14,8 @@ from archlab.nn.declare import declared, tie
 from archlab.nn.images import check_features, check_forgotten, check_pixels, check_places, places, runs
 from archlab.nn.stack import Layer, Make, Stack
 from archlab.nn.step import Step
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 class Decoder(Stack):
@@ -37,7 +38,7 @@ class Decoder(Stack):
         self._find_owners()
         tie(self)
 
-    def layer_of(self, layer: archlab_spec.Layer, make: Make) -> Layer:
+    def layer_of(self, layer: spec_layers.Layer, make: Make) -> Layer:
         """The module of a layer: around AltUp's streams, or plain."""
         return (Layer if layer.altup is None else AltUpLayer)(layer, make)
 
@@ -141,9 +142,9 @@ class Decoder(Stack):
         side: int = self.vision.patches.block.facts()["image_size"]
         return side
 
-    def _tower(self, name: str, what: str) -> archlab_spec.Stack:
+    def _tower(self, name: str, what: str) -> spec_layers.Stack:
         """The tower of that name, whose tokens the sequence has places for."""
-        tower: archlab_spec.Stack = getattr(self.spec, name)
+        tower: spec_layers.Stack = getattr(self.spec, name)
         self._refuse(tower is None, what, f"a section {name}")
         self._refuse(tower.token is None, what, f"a token that stands for them ({name}.token)")
         return tower

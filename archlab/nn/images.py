@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from archlab.errors import ArchlabError
-from archlab.spec import Stack
+from archlab.layers import Stack
 
 ONE = {"vision": "image", "audio": "clip"}
 """What a tower reads one of."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from archlab.errors import ArchlabError
 from archlab.nn.decoder import Decoder
-from archlab.spec import Workload
+from archlab.workload import Workload
 
 
 def inputs_of(model: Decoder, work: Workload, generator: torch.Generator | None = None) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from archlab.analyzers.kv_cache import kv_cache
 from archlab.ledger import ledger
 from archlab.nn.declare import ABSENT
 from archlab.nn.tracker import Peak, peak
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 ALLOWED = 0.10
 """How far the rows may be off, as a share of the tracked peak."""

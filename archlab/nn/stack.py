@@ -7,10 +7,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from archlab import spec
+from archlab import layers as spec_layers
+from archlab.layers import Block
 from archlab.nn.declare import Declared
 from archlab.nn.step import Step
-from archlab.spec import Block
 
 Make = Callable[[Block], Declared]
 """A block's module."""
@@ -44,7 +44,7 @@ class PlainResidual(Residual):
 class Layer(nn.Module):
     """Residuals, one after another, and a scalar at the end where there is one."""
 
-    def __init__(self, layer: spec.Layer, make: Make) -> None:
+    def __init__(self, layer: spec_layers.Layer, make: Make) -> None:
         super().__init__()
         self.residuals = [self._residual(residual, make) for residual in (*layer.residuals, *layer.after)]
         self.layer_scalar = nn.Identity() if layer.layer_scalar is None else make(layer.layer_scalar)
@@ -54,7 +54,7 @@ class Layer(nn.Module):
             x = residual(x, step)
         return self.layer_scalar(x)
 
-    def _residual(self, residual: spec.Residual, make: Make) -> Residual:
+    def _residual(self, residual: spec_layers.Residual, make: Make) -> Residual:
         block = self._wrapped(residual.name, residual.block, residual.pre, residual.post, make)
         block.joint_norm = nn.Identity() if residual.joint is None else make(residual.joint)
         branches = [(self._wrapped(b.name, b.block, b.pre, b.post, make), b.reads == "normed") for b in residual.beside]
@@ -77,7 +77,9 @@ class Stack(nn.Module):
     patches: Declared
     layers: nn.ModuleList
 
-    def __init__(self, stack: spec.Stack, make: Make, layer_of: Callable[[spec.Layer, Make], Layer]) -> None:
+    def __init__(
+        self, stack: spec_layers.Stack, make: Make, layer_of: Callable[[spec_layers.Layer, Make], Layer]
+    ) -> None:
         super().__init__()
         for name, block in stack.before:
             self.add_module(name, make(block))

@@ -27,15 +27,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from archlab import spec as archlab_spec
+from archlab import layers as spec_layers
 from archlab.errors import SpecError, nearest
+from archlab.layers import Stack
 from archlab.nn.build import build, refuse_many
 from archlab.nn.cache import Cache
 from archlab.nn.declare import Declared
 from archlab.nn.decoder import Decoder
 from archlab.nn.inputs import inputs_of
 from archlab.nn.stack import Layer
-from archlab.spec import ModelSpec, Stack, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 CATEGORIES = ("parameters", "cache", "activations", "gradients", "optimizer")
 """What bytes belong to. Activations are all that is neither of the others: temporaries and inputs among them."""
@@ -194,7 +196,7 @@ def runs_of(stack: Stack) -> Iterator[Run]:
             start = end
 
 
-def _period(layers: Sequence[archlab_spec.Layer]) -> int:
+def _period(layers: Sequence[spec_layers.Layer]) -> int:
     return next(p for p in range(1, len(layers) + 1) if all(a is b for a, b in zip(layers, layers[p:], strict=False)))
 
 
@@ -209,7 +211,7 @@ def shortened(spec: ModelSpec, periods: Mapping[Run, int]) -> ModelSpec:
     return dataclasses.replace(spec, n_layers=len(stacks["decoder"].in_order()), **stacks)  # type: ignore[arg-type]
 
 
-def _with_layers(stack: Stack, kept: Sequence[archlab_spec.Layer]) -> Stack:
+def _with_layers(stack: Stack, kept: Sequence[spec_layers.Layer]) -> Stack:
     """The stack with these layers; what has a slice for each layer (per-layer embeddings) has as many."""
     layers = []
     for layer in dict.fromkeys(stack.layers):

@@ -101,7 +101,12 @@ class Effects:
     @cached_property
     def _groups(self) -> dict[tuple[Any, ...], dict[str, pd.DataFrame]]:
         groups = self.table.groupby(list(PLACE), sort=False, dropna=False)
-        return {tuple(key): {str(c): rows for c, rows in found.groupby("column", sort=False)} for key, found in groups}
+        return {
+            tuple(None if pd.isna(part) else part for part in key): {
+                str(c): rows for c, rows in found.groupby("column", sort=False)
+            }
+            for key, found in groups
+        }
 
     def at(self, column: str, place: tuple[Any, ...]) -> list[Effect]:
         """The effect of each axis on a column, that which moves it most first."""

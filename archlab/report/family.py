@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from markupsafe import Markup, escape
 
-from archlab.report import metrics, sections, spreads, words
+from archlab.report import beyond, metrics, sections, spreads, words
 from archlab.report.claims import claims
 from archlab.report.family_changes import generations, share
 from archlab.report.family_table import models_table
@@ -31,8 +31,9 @@ def headline(cast: Cast) -> str:
     (first, last), said = ends, [metric.say(metric.of(cast.run, p)) for p in ends]
     names = [_generation(cast.run, p.base)["name"] for p in ends]
     verb = "falls" if metric.of(cast.run, last) < metric.of(cast.run, first) else "rises"
+    where = beyond.where(cast.run, metric, ends)
     return (
-        f"From {names[0]} to {names[1]}, the {metric.noun} {metric.where} of a model like {first.base} {verb} "
+        f"From {names[0]} to {names[1]}, the {metric.noun} {where} of a model like {first.base} {verb} "
         f"from {said[0]} to {said[1]}"
     )
 
@@ -107,9 +108,10 @@ def _cache_finding(cast: Cast) -> Finding | None:
     if metric is None or ends is None:
         return None
     first, last = (metric.of(cast.run, p) for p in ends)
-    number, _, unit = words.less(first / last, metric.less).partition(" ")
-    text = escape(f"is the {metric.noun} of ") + _strong(ends[1].base) + escape(f" {metric.where} than that of ")
-    return Finding(number, unit, text + _strong(ends[0].base) + escape(", a model of its size."), CALCULATED)
+    number, unit = words.big(first / last, metric.less)
+    text = escape("that of ") + _strong(ends[0].base) + escape(f", a model of its size, is the {metric.noun} of ")
+    text += _strong(ends[1].base) + escape(f" {beyond.where(cast.run, metric, ends)}.")
+    return Finding(number, unit, text, CALCULATED)
 
 
 def _share_finding(cast: Cast) -> Finding | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from archlab import units
-from archlab.report import metrics, words
+from archlab.report import beyond, metrics, words
 from archlab.report.load import Record, Run
 from archlab.report.parts import CALCULATED, Card, Section
 from archlab.report.points import Cast, Point
@@ -49,11 +49,11 @@ def _changes(cast: Cast, new: Point, old: Point) -> Iterator[tuple[str, str]]:
 
 
 def _caches(run: Run, new: Point, old: Point) -> str:
-    """'The KV cache is 44 % smaller at 8k tokens and 2.6 times smaller at 128k tokens: 21.66 GiB, not 56.00 GiB.'"""
+    """'The KV cache is 44 % smaller at 8k tokens and 61 % smaller at 128k tokens: 21.66 GiB, not 56.00 GiB.'"""
     known = [(m, now, before) for m in metrics.kv_cache(run) if (now := m.of(run, new)) and (before := m.of(run, old))]
     if not known:
         return ""
-    said = [f"{_against(now, before)} {m.where}" for m, now, before in known]
+    said = [f"{_against(now, before)} {beyond.where(run, m, (new, old))}" for m, now, before in known]
     metric, now, before = known[-1]
     source = " It holds the keys of a source as long as the context, too." * bool(
         run.value(new.name, "kv_source_bytes")
@@ -66,15 +66,17 @@ def _work(run: Run, new: Point, old: Point) -> str:
     now, before = (metric.of(run, p) if metric else None for p in (new, old))
     if metric is None or not now or not before:
         return ""
-    return f"The {metric.noun} {metric.where} is {_against(now, before)}: {metric.say(now)}, not {metric.say(before)}."
+    where, against = beyond.where(run, metric, (new, old)), _against(now, before)
+    return f"The {metric.noun} {where} is {against}: {metric.say(now)}, not {metric.say(before)}."
 
 
 def _against(now: float, before: float) -> str:
-    """'2.6 times smaller', '9.0 % larger', 'the same'."""
+    """'44 % smaller', 'a third as large', '9.0 % larger', 'the same'."""
     if max(now, before) < min(now, before) * 1.0005:
         return "the same"
     if now < before:
-        return words.less(before / now, "smaller")
+        part = words.fraction(now / before)
+        return f"{part} as large" if part else f"{words.percent(1 - now / before)} smaller"
     return (
         f"{words.times(now / before)} times as large"
         if now >= before * 1.95

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from archlab import units
-from archlab.report import fits, large, metrics, spreads, words
+from archlab.report import beyond, fits, large, metrics, moves, servings, spreads, words
+from archlab.report.columns import quantity
 from archlab.report.metrics import Metric
+from archlab.report.moves import Where
 from archlab.report.parts import BOUND, CALCULATED, ESTIMATE, Finding
 from archlab.report.points import Cast, Point
 from archlab.report.spreads import CLEAR, TIE, Spread
@@ -20,7 +22,9 @@ def findings(cast: Cast) -> tuple[Finding, ...]:
         return ()
     if cast.run.is_thinned and (found := large.findings(cast)):
         return found
-    if fits.asked(cast.run):
+    if found := _fewer_bits(cast):
+        return found
+    if fits.asked(cast.run) and not cast.run.is_study and not servings.contexts(cast):
         return tuple(finding for finding in (_classes(cast), _pairs(cast), _stretch(cast)) if finding)
     work = [m for m in metrics.flops(cast.run, "decode") if m.at["workload"] == metrics.longest(cast.run)]
     step = spreads.decode(cast) or next(iter(work), None)
@@ -38,28 +42,34 @@ def _size(cast: Cast) -> Finding | None:
 
 def _about(cast: Cast, metric: Metric | None) -> Finding | None:
     """One metric: the least against the released and the largest; the gains where a study has several bases."""
-    of = spreads.spread(cast, metric)
-    if of is None:
+    if metric is None:
         return None
-    each = [s for s in spreads.by_base(cast, of.metric) if s]
-    return _finding(cast, of) if len(each) == 1 else _gain(cast, of.metric, each)
+    each = [s for s in spreads.by_base(cast, metric) if s]
+    if len(each) > 1:
+        return _gain(cast, metric, each)
+    held = [p for p in cast.ok if metric.tag != BOUND or metrics.fits(cast.run, p.name, metric.at)]
+    all_held = cast.run.is_study or len(held) == len(cast.ok)
+    of = spreads.spread(cast, metric, cast.ok if all_held else held or None)
+    note = "" if all_held else ", of the models that it holds" if held else ", which cannot hold it"
+    return _finding(cast, of, note) if of else None
 
 
 def _gain(cast: Cast, metric: Metric, each: Sequence[Spread]) -> Finding:
-    """'4.2 times smaller than released is the KV cache of gemma-2-9b at 128k tokens with window 512: ...'."""
+    """'1/4 of the released is the KV cache of gemma-2-9b at 128k tokens with window 512: ...'."""
     gains = spreads.gains(each)
     best, ratio = gains[0]
+    where = beyond.where(cast.run, metric, [best.least])
     if ratio < 1.005:
-        text = escape(f"is all that {spreads.turned(cast)} can take off the {metric.noun} {metric.where}".strip() + ".")
+        text = escape(f"is all that {spreads.turned(cast)} can take off the {metric.noun} {where}".strip() + ".")
         return Finding("0", "%", text, metric.tag)
-    number, _, unit = words.less(ratio, metric.less).partition(" ")
-    start = best.released or best.most
+    number, unit = words.big(ratio, metric.less)
+    start, usual = (best.released, "the released") if best.released else (best.most, "the largest")
     verb = "are" if metric is metrics.PARAMS else "is"
-    text = escape(f"than {'released' if best.released else 'the largest'} {verb} the {metric.noun} ")
-    text += escape("of ") + _strong(best.least.base) + escape(f" {metric.where} with ".replace("  ", " "))
+    text = escape(f"{usual} {verb} the {metric.noun} ")
+    text += escape("of ") + _strong(best.least.base) + escape(f" {where} with ".replace("  ", " "))
     text += _strong(spreads.axes_of(cast, best.least))
     text += escape(f": {best.say(best.least)}, not {best.say(start)}")
-    rest = [f"{s.least.base} {words.less(g, metric.less)}" for s, g in gains[1:4]]
+    rest = [f"for {s.least.base} {words.less(g, metric.less)} {usual}" for s, g in gains[1:4]]
     return Finding(number, unit, text + escape("; ".join(["", *rest]) + "."), metric.tag)
 
 
@@ -67,24 +77,25 @@ def _strong(text: str) -> Markup:
     return Markup("<strong>{}</strong>").format(text)
 
 
-def _what(metric: Metric, whose: Markup) -> Markup:
+def _what(cast: Cast, of: Spread, whose: Markup) -> Markup:
     """'is the KV cache with n_kv_heads 1 at 128k tokens', the point in bold."""
+    metric, where = of.metric, beyond.where(cast.run, of.metric, of.values)
     if metric.tag == BOUND:
-        return escape(f"is the least that a {metric.name.lower()}") + whose + escape(f" can take {metric.where}")
+        return escape(f"is the least that a {metric.name.lower()}") + whose + escape(f" can take {where}")
     verb = "are the" if metric is metrics.PARAMS else "is the"
-    return escape(f"{verb} {metric.noun}") + whose + escape(f" {metric.where}" if metric.where else "")
+    return escape(f"{verb} {metric.noun}") + whose + escape(f" {where}" if where else "")
 
 
-def _finding(cast: Cast, of: Spread) -> Finding:
-    """The least, then the released and the largest where they are others."""
+def _finding(cast: Cast, of: Spread, note: str = "") -> Finding:
+    """The least, then the released and the largest where they are others; the note stands before these."""
     number, unit = words.split(of.say(of.least))
     if len(of.values) > 1 and of.ratio < 1.005:
         same = "the same" if of.ratio < TIE else f"within {words.percent(of.ratio - 1)}"
-        text = _what(of.metric, Markup("")) + escape(f", {same} at all {len(of.values)} points.")
+        text = _what(cast, of, Markup("")) + escape(f", {same} at all {len(of.values)} points.")
         return Finding(number, unit, text, of.metric.tag)
     whose = escape(" with " if cast.run.axes else " of ") + _strong(of.least.short)
     rest = _against(of) if len(of.values) > 1 else Markup("")
-    return Finding(number, unit, _what(of.metric, whose) + rest + escape("."), of.metric.tag)
+    return Finding(number, unit, _what(cast, of, whose) + escape(note) + rest + escape("."), of.metric.tag)
 
 
 def _against(of: Spread) -> Markup:
@@ -110,7 +121,8 @@ def _room(cast: Cast) -> Finding | None:
         inside = [p for p in needs if needs[p] <= memory]
         if 0 < len(inside) < len(needs):
             verb = "keeps" if len(inside) == 1 else "keep"
-            where = f"at {metrics.work_words(run, reach)} within the {units.show_gib(memory)} of"
+            at_work = f"{metrics.work_words(run, reach)}{beyond.note(run, reach, inside)}"
+            where = f"at {at_work} within the {units.show_gib(memory)} of"
             text = escape(f"{verb} weights and KV cache {where} {title}, activations aside: ")
             return Finding(str(len(inside)), f"of {len(needs)}", text + _strong(_few(inside)) + escape("."), CALCULATED)
     return None
@@ -120,6 +132,44 @@ def _few(points: Sequence[Point]) -> str:
     """All names, or four and how many more."""
     more = [f"{len(points) - 4} more"] if len(points) > 5 else []
     return words.listing([p.tag for p in (points[:4] if more else points)] + more)
+
+
+# ---------------------------------------------------------------- fewer bits a weight
+
+
+def _fewer_bits(cast: Cast) -> tuple[Finding, ...]:
+    """Of one model in several precisions: its memory, its step and its context in that which needs the least."""
+    pair = servings.bits(cast)
+    if pair is None:
+        return ()
+    found = moves.moved(cast.run, servings.NUMBERS, *pair)
+    return (*(_move(cast, m, *pair) for m in found), *_reach(cast, *pair))
+
+
+def _move(cast: Cast, found: moves.Move, first: Where, least: Where) -> Finding:
+    """'25.72 GiB is the memory needed in int4 at 128k tokens; in bf16: 61.11 GiB.'"""
+    of, step = quantity(found.column), found.steps[-1]
+    number, unit = words.split(of.say(step.after))
+    on = f" on {metrics.device_title(cast.run, first[1]['hardware'])}" * (of.tag == BOUND)
+    text = escape(f"is the {found.noun} in ") + _strong(str(least[1]["precision"]))
+    return Finding(
+        number, unit, text + escape(f" {step.where}{on}; in {first[1]['precision']}: {of.say(step.before)}."), of.tag
+    )
+
+
+def _reach(cast: Cast, first: Where, least: Where) -> list[Finding]:
+    """'105k tokens are the longest context in int4 on the smallest device that ...; in q4_k_m: 99k; in bf16: none.'"""
+    point = first[0]
+    for device in fits.by_room(cast.run):
+        held = {p: servings.longest(cast, (point, {"precision": p}), device) for p in metrics.precisions(cast.run)}
+        known = {p: n for p, n in held.items() if n is not None}
+        most = known.get(str(least[1]["precision"]))
+        if most and len(set(known.values())) > 1:
+            others = [f"in {p}: {words.about(n) if n else 'none'}" for p, n in known.items() if n != most]
+            text = escape("tokens are the longest context in ") + _strong(str(least[1]["precision"]))
+            text += escape(f" on {metrics.device_title(cast.run, device)}; {'; '.join(others)}.")
+            return [Finding(words.about(most), "", text, ESTIMATE)]
+    return []
 
 
 # ---------------------------------------------------------------- what fits
@@ -135,7 +185,8 @@ def _classes(cast: Cast) -> Finding | None:
     point = list(firsts)[len(firsts) // 2]
     number, unit = words.split(units.show_count(cast.run.value(point.name, "params")))
     text = escape("parameters are the most that fit ") + _strong(metrics.device_title(cast.run, firsts[point]))
-    text += escape(f" {fits.at_words(cast.run, at)}: {point.tag}.")
+    note = beyond.note(cast.run, at["workload"], firsts)
+    text += escape(f" {fits.at_words(cast.run, at)}{note}: {point.tag}.")
     rest = [f"{metrics.device_title(cast.run, d)}: {p.tag}" for p, d in reversed(firsts.items()) if p is not point]
     return Finding(number, unit, text + escape(" " + "; ".join(rest) + "." if rest else ""), ESTIMATE)
 
@@ -155,6 +206,7 @@ def _pairs(cast: Cast) -> Finding | None:
     if not of:
         return None
     text = escape("pairs of a model and a device fit ") + _strong(fits.at_words(cast.run, usual))
+    text += escape(beyond.note(cast.run, usual["workload"], cast.ok))
     text += escape("".join(f"; {m} in {precision}" for precision, (m, _) in others) + ".")
     every = f" The smallest device that holds all {len(cast.ok)} is {metrics.device_title(cast.run, whole)}."
     return Finding(f"{n}", f"of {of}", text + escape(every if whole else " No device holds all."), ESTIMATE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archlab import units
-from archlab.report import timed, words
+from archlab.report import beyond, timed, words
 from archlab.report.charts.timed_lines import BATCH, CONTEXT, Along, Line, lines, say
 from archlab.report.parts import BOUND, PREDICTED
 from archlab.report.points import Cast
@@ -38,15 +38,17 @@ def _longest(made: Sequence[Line]) -> tuple[tuple[int, int], list[Line]]:
     return longest, [x for x in ends if ends[x] == longest]
 
 
-def heading(cast: Cast) -> str:
-    """How a decode step of a run's only point grows along the first axis of its workload, as a heading; or ''."""
+def headings(cast: Cast) -> list[str]:
+    """How a decode step of a run's only point grows along each axis of its workload, in a sentence without its dot."""
+    found = []
     for along in varied(cast):
         decode = [x for x in lines(along, timed.on_devices(cast)) if x.phase == "decode"]
         first = [x for x in decode if x.place == decode[0].place]
         ends, mine = _longest(sorted(first, key=lambda x: x.held))
         if mine:
-            return f"{_step(along, *ends)}, the {_whose(mine[0])} is {words.listing(_each(mine))}"
-    return ""
+            note = beyond.of_context(cast.run, ends[1], [mine[0].point]) if along is CONTEXT else ""
+            found.append(f"{_step(along, *ends, note)}, the {_whose(mine[0])} is {words.listing(_each(cast, mine))}")
+    return found
 
 
 def _whose(line: Line) -> str:
@@ -54,10 +56,11 @@ def _whose(line: Line) -> str:
     return f"{what} a decode step of {line.point.base} on {line.place}"
 
 
-def _each(mine: Sequence[Line]) -> list[str]:
+def _each(cast: Cast, mine: Sequence[Line]) -> list[str]:
     """'1.35 times as high with batch 1', '2.3 times with batch 4': of the least and the most that is held."""
     ends = dict.fromkeys((mine[0], mine[-1]))
-    said = [f"{words.times(_ratio(x))} times with {say(x.along.held, x.held)}" for x in ends]
+    notes = {x: beyond.of_context(cast.run, x.held, [x.point]) if x.along is BATCH else "" for x in ends}
+    said = [f"{words.times(_ratio(x))} times with {say(x.along.held, x.held)}{notes[x]}" for x in ends]
     return [said[0].replace(" times with", " times as high with", 1), *said[1:]]
 
 
@@ -71,9 +74,9 @@ def varied(cast: Cast) -> list[Along]:
     return [along for along in (CONTEXT, BATCH) if along.key in keys]
 
 
-def _step(along: Along, first: int, last: int) -> str:
+def _step(along: Along, first: int, last: int, note: str = "") -> str:
     if along is CONTEXT:
-        return f"At {units.show_tokens(last)} tokens instead of {units.show_tokens(first)}"
+        return f"At {units.show_tokens(last)} tokens{note} instead of {units.show_tokens(first)}"
     return f"With {last:,} sequences instead of {first:,}"
 
 

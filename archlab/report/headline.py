@@ -1,7 +1,7 @@
 """The heading of a report and the lines below it, made from its numbers.
 
-Nothing here is typed for a study: a sentence compares the least, the released and the largest of the metric that
-changes, and says so when nothing does.
+Nothing here is typed for a study. What it varies decides who answers: a shape (shapes), a workload between models
+(rivals), precisions or contexts (servings); the rest, and studies of several models, are answered here.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from archlab import units
-from archlab.report import fits, growth, large, metrics, spreads, words
+from archlab.report import beyond, fits, growth, large, metrics, rivals, servings, shapes, spreads, words
 from archlab.report.load import Axis
 from archlab.report.metrics import Metric
 from archlab.report.objectives import aims
-from archlab.report.parts import BOUND
+from archlab.report.parts import BOUND, Answer
 from archlab.report.points import Cast, Point, axis_rank
 from archlab.report.spreads import CLEAR, Spread
 
@@ -23,17 +23,26 @@ MOST = 6
 
 def headline(cast: Cast) -> str:
     """The finding, in a sentence."""
+    return answer(cast).said
+
+
+def answer(cast: Cast) -> Answer:
+    """What a run says to its question, and the sentences that follow from it."""
+    run = cast.run
     if not cast.ok:
-        return f"No point of {cast.run.meta['name']} could be computed"
-    if cast.run.is_thinned and (said := large.headline(cast)):
-        return said
-    if fits.asked(cast.run) and (said := _fitting(cast)):
-        return said
+        return Answer(f"No point of {run.meta['name']} could be computed")
+    if run.is_thinned and (said := large.headline(cast)):
+        return Answer(said)
+    for made in (servings.precisions, servings.contexts, rivals.answer):
+        if found := made(cast):
+            return found
+    if fits.asked(run) and not run.is_study and (said := _fitting(cast)):
+        return Answer(said)
     if not spreads.candidates(cast):
-        return cast.run.meta["question"] or cast.run.meta["name"]
+        return Answer(run.meta["question"] or run.meta["name"])
     if len(cast.ok) == 1:
         return _alone(cast)
-    return _study(cast) if cast.run.is_study else _comparison(cast)
+    return _study(cast) if run.is_study else Answer(_comparison(cast), tuple(_turn(cast)))
 
 
 def _fitting(cast: Cast) -> str:
@@ -47,7 +56,8 @@ def _fitting(cast: Cast) -> str:
     top = max((p for _, p in held), key=most)
     ends = [next((d, p) for d, p in held if p is top), held[0]]
     said = [f"{p.tag} {_from(cast, p, d, at)}" for d, p in dict.fromkeys(ends)]
-    return f"{words.sentence(fits.at_words(cast.run, at))}, {words.listing(said)}"
+    note = beyond.note(cast.run, at["workload"], [p for _, p in held if p is top or p is held[0][1]])
+    return f"{words.sentence(fits.at_words(cast.run, at))}{note}, {words.listing(said)}"
 
 
 def _from(cast: Cast, point: Point, device: str, at: Mapping[str, str | None]) -> str:
@@ -58,83 +68,55 @@ def _from(cast: Cast, point: Point, device: str, at: Mapping[str, str | None]) -
     return f"fits from {title} up" if larger and all(v and v.fits for v in larger) else f"fits {title}"
 
 
-def _alone(cast: Cast) -> str:
-    if grown := growth.heading(cast):
-        return grown
+def _alone(cast: Cast) -> Answer:
+    if grown := growth.headings(cast):
+        return Answer(grown[0], tuple(f"{said}." for said in grown[1:]))
     point = cast.ok[0]
     name = point.base if point.short.startswith(point.base) or not cast.run.axes else f"{point.base} with {point.short}"
     metric = spreads.candidates(cast)[0]
     verb = {"kv_cache_bytes": "keeps", "params": "has"}.get(metric.column, "takes")
-    return f"{name} {verb} {_amount(metric, metric.of(cast.run, point))}"
+    return Answer(f"{name} {verb} {_amount(cast, metric, point)}")
 
 
-def _amount(metric: Metric, value: float) -> str:
+def _amount(cast: Cast, metric: Metric, point: Point) -> str:
     """'2.71 GiB of KV cache at 128k tokens', '9.24 B parameters', 'at least 4.3 ms for a decode step at ...'."""
+    value, where = metric.of(cast.run, point), beyond.where(cast.run, metric, [point])
     if metric is metrics.PARAMS:
         return f"{metric.say(value)} parameters"
     if metric.scale is words.gib:
-        return f"{metric.say(value)} of {metric.name} {metric.where}"
+        return f"{metric.say(value)} of {metric.name} {where}"
     least = "at least " if metric.tag == BOUND else ""
-    return f"{least}{metric.say(value)} for a {metric.name.lower()} {metric.where}"
+    return f"{least}{metric.say(value)} for a {metric.name.lower()} {where}"
 
 
-def _study(cast: Cast) -> str:
+def _study(cast: Cast) -> Answer:
+    if found := shapes.answer(cast):
+        return found
     metric = spreads.candidates(cast)[0]
     each = [s for s in spreads.by_base(cast, metric) if s]
-    if max(s.ratio for s in each) < CLEAR:
-        return f"{spreads.turned(cast)} changes neither cache nor time nor size by more than {words.percent(CLEAR - 1)}"
-    return _one_base(cast, each[0]) if len(each) == 1 else _many_bases(cast, metric, each)
-
-
-def _one_base(cast: Cast, first: Spread) -> str:
-    """'With n_kv_heads 1 instead of 8, the KV cache of gemma-2-9b at 128k tokens falls from 21.7 to 2.7 GiB'."""
-    start, end = _ends(first)
-    return f"With {_instead(cast, end, start)}, the {_change(first, start, end, f' of {start.base}')}"
-
-
-def _ends(of: Spread) -> tuple[Point, Point]:
-    """From the released shape to the least; to the largest where the released one is the least."""
-    start, end = of.released or of.most, of.least
-    return (start, end) if of.values[start] > of.values[end] * CLEAR else (start, of.most)
-
-
-def _change(of: Spread, start: Point, end: Point, whose: str = "") -> str:
-    a, b = of.values[start], of.values[end]
-    title = f"{of.metric.noun}{whose} {of.metric.where}".strip()
-    plural = of.metric is metrics.PARAMS
-    if max(a, b) < min(a, b) * 1.005:
-        return f"{title} {'stay' if plural else 'stays'} at {of.metric.say(b)}"
-    verb = ("fall" if b < a else "rise") + ("" if plural else "s")
-    return f"{title} {verb} from {_from_to(of.metric.say(a), of.metric.say(b))}"
-
-
-def _from_to(a: str, b: str) -> str:
-    """'21.66 to 2.71 GiB': the unit once where it is the same."""
-    (x, unit), (_, other) = words.split(a), words.split(b)
-    return f"{x} to {b}" if unit == other else f"{a} to {b}"
-
-
-def _instead(cast: Cast, end: Point, start: Point) -> str:
-    """'n_kv_heads 1 instead of 8': the axes on which two points differ."""
-    apart = [a for a in cast.run.axes if end.values[a.key] != start.values[a.key]]
-    said = [
-        f"{a.label} {words.axis_value(end.values[a.key])} instead of {words.axis_value(start.values[a.key])}"
-        for a in apart
-    ]
-    return words.listing(said) or end.short
+    if max(s.ratio for s in each) < CLEAR or len(each) == 1:
+        most = words.percent(CLEAR - 1)
+        return Answer(f"{spreads.turned(cast)} changes neither cache nor time nor size by more than {most}")
+    return Answer(_many_bases(cast, metric, each))
 
 
 def _many_bases(cast: Cast, metric: Metric, each: Sequence[Spread]) -> str:
-    """'With window 512, the KV cache at 128k tokens is 4.2 times smaller than released for A and ... for B'."""
+    """'With window 512, the KV cache at 128k tokens is 76 % smaller than the released for A and 26 % smaller for B'."""
     gains = spreads.gains(each)
     best = {tuple(s.least.values.items()) for s, _ in gains[:2]}
     start = f"With {spreads.axes_of(cast, gains[0][0].least)}, the" if len(best) == 1 else "The"
-    against = "released" if all(s.released for s, _ in gains) else "the largest"
+    against = "the released" if all(s.released for s, _ in gains) else "the largest"
     can, is_ = ("", "are" if metric is metrics.PARAMS else "is") if len(best) == 1 else ("can ", "be")
-    said = [f"{words.less(g, metric.less)} for {s.least.base}" for s, g in gains[:2]]
-    said[0] = said[0].replace(" for ", f" than {against} for ", 1)
+    where = beyond.where(cast.run, metric, [s.least for s, _ in gains[:2]])
+    said = [_gained(g, metric, against * (s is gains[0][0])) + f" for {s.least.base}" for s, g in gains[:2]]
     more = f", and less so for {words.some(len(gains) - 2, 'other')}" if len(gains) > 2 else ""
-    return f"{start} {metric.noun} {metric.where} {can}{is_} ".replace("  ", " ") + words.listing(said) + more
+    return f"{start} {metric.noun} {where} {can}{is_} ".replace("  ", " ") + words.listing(said) + more
+
+
+def _gained(gain: float, metric: Metric, against: str) -> str:
+    """'76 % smaller than the released'; where that stands before, '26 % smaller' or 'a third of it'."""
+    less = words.less(gain, metric.less)
+    return f"{less} {against}" if against else less.removesuffix(" than") if less.endswith("than") else f"{less} it"
 
 
 def _comparison(cast: Cast) -> str:
@@ -144,37 +126,23 @@ def _comparison(cast: Cast) -> str:
     pair = spreads.alike(cast, of)
     if pair:
         small, large, ratio = pair
-        start = words.sentence(metric.where) + " the" if metric.where else "The"
+        where = beyond.where(cast.run, metric, (small, large))
+        start = words.sentence(where) + " the" if where else "The"
         size = words.less(ratio, metric.less)
-        return f"{start} {metric.noun} of {small.base} is {size} than that of {large.base}, a model of its size"
+        return f"{start} {metric.noun} of {small.base} is {size} that of {large.base}, a model of its size"
     if of.ratio < CLEAR:
-        return f"All {len(of.values)} models need the same: {_amount(metric, of.values[of.least])}"
-    least, most = of.least.base, of.most.base
-    return f"{most} needs {_amount(metric, of.values[of.most])}, {words.times(of.ratio)} times as much as {least}"
+        return f"All {len(of.values)} models need the same: {_amount(cast, metric, of.least)}"
+    most = f"{of.most.base} needs {_amount(cast, metric, of.most)}"
+    return f"{most}, {words.times(of.ratio)} times as much as {of.least.base}"
 
 
 def lede(cast: Cast) -> str:
     """What else follows, what was compared, what was held, at which workloads and on which devices."""
     question = [cast.run.meta["question"]] if cast.run.meta["question"] else []
-    shapes = _study_lede(cast) if cast.run.is_study else _compare_lede(cast)
+    compared = _study_lede(cast) if cast.run.is_study else _compare_lede(cast)
     if cast.run.is_thinned:
         return " ".join([*question, *large.shapes(cast), *_without(cast), *_held(cast), _conditions(cast)])
-    return " ".join([*_aside(cast), *question, *shapes, _conditions(cast)])
-
-
-def _aside(cast: Cast) -> list[str]:
-    """What else changes between the two shapes of the heading, in a sentence."""
-    if not cast.run.is_study:
-        return _turn(cast)
-    bases = {p.base for p in cast.ok}
-    found = [s for s in (spreads.spread(cast, m) for m in spreads.candidates(cast)) if s]
-    clear = [s for s in found if s.ratio >= CLEAR]
-    if len(bases) != 1 or len(cast.ok) < 2 or not clear:
-        return []
-    start, end = _ends(clear[0])
-    rest = [s for s in found if s is not clear[0] and start in s.values and end in s.values]
-    rest = [s for s in rest if s.metric is not metrics.PARAMS]
-    return [words.sentence(f"the {_change(s, start, end)}.") for s in rest[:1]]
+    return " ".join([*answer(cast).more, *question, *compared, _conditions(cast)])
 
 
 def _turn(cast: Cast) -> list[str]:
@@ -228,7 +196,7 @@ def _held(cast: Cast) -> list[str]:
     if not held:
         return []
     off = [abs(cast.run.value(p.name, "hold_residual") or 0) for p in cast.ok]
-    what = {"params": "parameters", "flops": "FLOPs", "kv_cache": "KV cache", "memory": "memory"}.get(held, held)
+    what = shapes.EQUAL.get(held, held)
     what = f"its base's {what}"
     multiple = cast.run.meta.get("hold_multiple")
     steps = f", in steps of {multiple}," if multiple else ""

@@ -20,6 +20,14 @@ table beside the run said is given."""
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a run says to its question: the heading, and sentences for the lines below it."""
+
+    said: str
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Cell:
     """What is shown, what sorting and CSV use, the length of the bar behind it (0 to 1), a footnote's mark."""
 

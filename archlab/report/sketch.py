@@ -9,7 +9,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from archlab.report import fits, metrics, spreads, words
+from archlab.report import beyond, fits, metrics, spreads, words
 from archlab.report.family import FAMILY, like_the_first
 from archlab.report.load import Record
 from archlab.report.palette import Look, Pair, step
@@ -54,7 +54,8 @@ def _verdicts(cast: Cast) -> Sketch | None:
         for y, p in enumerate(models)
     ]
     said = "Each column a device, the smallest first, each row a model: green fits, orange is tight, pale does not fit"
-    return _drawn(Markup("").join(squares), f"{said}, {fits.at_words(cast.run, at)}.")
+    where = fits.at_words(cast.run, at) + beyond.note(cast.run, at["workload"], models)
+    return _drawn(Markup("").join(squares), f"{said}, {where}.")
 
 
 def _square(x: float, y: float, wide: float, high: float, word: str) -> Markup:
@@ -82,7 +83,8 @@ def _generations(cast: Cast) -> Sketch | None:
         return None
     known = {name: float(v) for name, p in alike.items() if (v := metric.of(cast.run, p)) is not None}
     first = next(iter(alike.values())).base
-    caption = f"{words.sentence(metric.title)} of each generation's model nearest in size to {first}."
+    where = beyond.where(cast.run, metric, alike.values())
+    caption = f"{words.sentence(f'{metric.name} {where}')} of each generation's model nearest in size to {first}."
     sources = any(cast.run.value(p.name, "kv_source_bytes") for p in alike.values())
     caption += " An encoder-decoder's holds a source as long, too." * sources
     return _rows(known, metric.scale(known.values()), caption)
@@ -109,7 +111,7 @@ def _precisions(cast: Cast) -> Sketch | None:
     at = {**fits.usual(run), "hardware": metrics.roomiest(run)[0]}
     values = {p: run.value(cast.ok[0].name, "memory_bytes", **{**at, "precision": p}) for p in metrics.precisions(run)}
     known: dict[tuple[str, ...], float] = {(p,): float(v) for p, v in values.items() if v is not None}
-    where = metrics.work_words(run, at["workload"])
+    where = metrics.work_words(run, at["workload"]) + beyond.note(run, at["workload"], cast.ok[:1])
     return _bars(known, words.gib(known.values()), f"Memory of {cast.ok[0].base} at {where}, by precision.")
 
 
@@ -122,7 +124,8 @@ def _shapes(cast: Cast) -> Sketch | None:
     mine = sorted(mine, key=lambda p: [axis_rank(a.values, p.values[a.key]) for a in cast.run.axes])
     known = {_tags(p): float(v) for p, v in metric.known(cast.run, mine).items()}
     released = next((_tags(p) for p in mine if p.released), ())
-    caption = f"{words.sentence(metric.title)}, by {spreads.turned(cast)}."
+    title = f"{metric.name} {beyond.where(cast.run, metric, mine)}".strip()
+    caption = f"{words.sentence(title)}, by {spreads.turned(cast)}."
     return _bars(known, metric.scale(known.values()), caption, released)
 
 

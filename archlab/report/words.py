@@ -132,8 +132,47 @@ def times(ratio: float) -> str:
 
 
 def less(ratio: float, word: str) -> str:
-    """'8.0 times smaller'; below twice '26 % smaller'."""
-    return f"{times(ratio)} times {word}" if ratio >= 1.95 else f"{percent(1 - 1 / ratio)} {word}"
+    """How the smaller of two stands to the larger, `ratio` times as large: 'a third of', '1/8 of', '56 % smaller than'.
+
+    >>> [less(r, "smaller") for r in (8, 3.0, 2.28, 1.35)]
+    ['1/8 of', 'a third of', '56 % smaller than', '26 % smaller than']
+    """
+    part = fraction(1 / ratio)
+    return f"{part} of" if part else f"{percent(1 - 1 / ratio)} {word} than"
+
+
+def big(ratio: float, word: str) -> tuple[str, str]:
+    """The same for a big number: ('1/3', 'of'), ('56', '% smaller than')."""
+    if fraction(1 / ratio):
+        return f"1/{round(ratio):,}", "of"
+    return split(less(ratio, word))
+
+
+def fraction(share: float) -> str:
+    """'half', 'a third', '1/8' of a share that is within 2 % of one, or under a tenth; '' of any other."""
+    n = round(1 / share) if share else 0
+    if n < 2 or (n < 10 and abs(share * n - 1) > NEAR):
+        return ""
+    return _FRACTIONS.get(n) or f"1/{n:,}"
+
+
+NEAR = 0.02
+"""Shares no farther than this from a fraction are called by it."""
+_FRACTIONS = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"}
+
+
+def becomes(share: float) -> tuple[str, str]:
+    """A verb, and how far it goes, of what becomes this share of what it was.
+
+    >>> [becomes(x) for x in (0.25, 0.74, 1.15, 2.0, 3.1)]
+    [('falls', 'to a quarter'), ('falls', 'by 26 %'), ('rises', 'by 15 %'), ('doubles', ''), ('rises', '3.1-fold')]
+    """
+    if share < 1:
+        part = fraction(share)
+        return "falls", f"to {part}" if part else f"by {percent(1 - share)}"
+    if abs(share / 2 - 1) <= NEAR / 2:
+        return "doubles", ""
+    return "rises", f"{times(share).removesuffix('.0')}-fold" if share >= 1.95 else f"by {percent(share - 1)}"
 
 
 def percent(share: float) -> str:
@@ -159,9 +198,11 @@ def sentence(text: str) -> str:
 
 
 def axis_value(value: Any) -> str:
-    """'4,096', 'none', 'local*5 global'."""
+    """'4,096', 'none', 'local*5 global'; 'last 10' of the layers '-10:'."""
     if value is None:
         return "none"
+    if found := re.fullmatch(r"-(\d+):", str(value)):
+        return f"last {found[1]}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"

@@ -10,9 +10,10 @@ import numpy as np
 
 from archlab.algebra import is_scalar, plain
 from archlab.errors import SpecError, nearest
+from archlab.fields import fields_of
 from archlab.hardware import FORMATS, Hardware
 from archlab.schema import field_type, known_keys
-from archlab.spec import ModelSpec, fields_of
+from archlab.spec import ModelSpec
 from archlab.units import memory, tokens
 
 WORKLOAD_KEYS = ("workload.context", "workload.batch", "workload.source", "workload.images", "workload.prefix")

@@ -28,7 +28,7 @@ from archlab.measure.provenance import code_version
 from archlab.paths import data_dir
 from archlab.precision import Precision, precision_from
 from archlab.schema import override
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.axes import PLACE_KEYS, WORKLOAD_KEYS, axis_values, bare_key
 from archlab.sweep.evaluate import Survey, survey
 from archlab.sweep.hold import Budget, budget
@@ -38,6 +38,7 @@ from archlab.sweep.provenance import hash_of
 from archlab.sweep.results import label
 from archlab.sweep.rows import given_values, named_rows, plain_value, point_spec
 from archlab.sweep.store import block_name, facts_of, part_name, write_config, write_part
+from archlab.workload import Workload
 
 CALCULATING_CODE = (".", "analyzers", "blocks", "columns", "engines", "sweep")
 """The sources that decide what a block's numbers are: with other code, a stored block is not the same block."""

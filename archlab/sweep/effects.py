@@ -19,7 +19,7 @@ import pandas as pd
 
 from archlab.errors import SpecError, nearest
 from archlab.sweep.evaluate import Points
-from archlab.sweep.where import unrepeated
+from archlab.sweep.where_values import unrepeated
 
 _BLOCK = 2**18  # values that are read at once: 2 MB, which a cache holds
 

@@ -16,12 +16,13 @@ from archlab.engines.base import Engine
 from archlab.errors import SpecError
 from archlab.hardware import Hardware, load_hardware
 from archlab.precision import Precision, load_precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.axes import PLACE_KEYS, Axis, axes_of, groups, structural_keys
 from archlab.sweep.hold import Budget, budget
 from archlab.sweep.measures import Asked
 from archlab.sweep.points import Points, positions
 from archlab.sweep.survey import Survey
+from archlab.workload import Workload
 
 __all__ = ["Points", "Survey", "evaluate", "positions", "survey"]
 
@@ -62,6 +63,7 @@ def evaluate(
              the format
     per_character   adds what a character of English web text costs, since a large vocabulary needs fewer tokens
     `work` is a prefill: its decode step is computed beside it.
+    A column that some structures lack (`params_moe` of a dense model) is NaN, or None, at their points.
     Raises ArchlabError for an unknown key; a point that breaks a rule is masked, not raised.
     """
     asked = Asked(setting(hardware, precision, engine), memory or bool(limits), limits, per_character)

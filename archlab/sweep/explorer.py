@@ -25,14 +25,17 @@ from archlab.columns.javascript import HELPERS, function
 from archlab.columns.program import Program
 from archlab.columns.traced import Traced, column
 from archlab.errors import ArchlabError, SpecError
+from archlab.fields import MOST_LAYERS
 from archlab.hardware import KINDS, Hardware, hardware_names, load_hardware
+from archlab.layers import repeat_pattern
 from archlab.precision import load_precision
 from archlab.presets import models
 from archlab.schema import override
-from archlab.spec import MOST_LAYERS, ModelSpec, Workload, repeat_pattern
+from archlab.spec import ModelSpec
 from archlab.sweep.explorer_fields import both_kinds, patterns, sizes, slider
 from archlab.sweep.measures import Asked, measures
 from archlab.sweep.slots import said
+from archlab.workload import Workload
 
 PRECISIONS = ("bf16", "fp8", "int8", "int4", "mxfp4", "fp32")
 """What the page offers: rules that ask where a layer stands cannot be written down for every depth."""

@@ -12,8 +12,9 @@ from archlab.assemble import resolve
 from archlab.columns.graph import Graph
 from archlab.columns.traced import column
 from archlab.errors import ArchlabError
+from archlab.fields import MOST_LAYERS
 from archlab.schema import PLAIN_KINDS, field_of, field_type, flat, override
-from archlab.spec import MOST_LAYERS, ModelSpec
+from archlab.spec import ModelSpec
 from archlab.sweep.sensitivity import SIZES
 
 WINDOW = 4096

@@ -17,7 +17,6 @@ from archlab.analyzers.special import short
 from archlab.errors import ArchlabError
 from archlab.evidence import evidence, evidence_axes
 from archlab.report.thin import evenly, scattered
-from archlab.spec import Workload
 from archlab.sweep.argv import Command
 from archlab.sweep.axes import show_value
 from archlab.sweep.block import Block, Point, read_block, run_block, standing_points, workloads_of
@@ -43,6 +42,7 @@ from archlab.sweep.served import of_blocks
 from archlab.sweep.serving_tables import serving_tables
 from archlab.sweep.store import StoreError, read_config, read_marginals, read_part, set_aside
 from archlab.sweep.timing import measured_table
+from archlab.workload import Workload
 
 Say = Callable[[str], None]
 

@@ -18,8 +18,10 @@ from archlab.analyzers.memory import Setting, memory_in
 from archlab.analyzers.params import params
 from archlab.assemble import resolve
 from archlab.errors import ArchlabError, SpecError, nearest
+from archlab.fields import MOST_LAYERS
 from archlab.schema import override
-from archlab.spec import MOST_LAYERS, ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 HELD = ("params", "flops", "kv_cache", "memory")
 STEPS: Mapping[str, int] = {"mlp.d_ff": 64, "n_layers": 1, "d_model": 64}

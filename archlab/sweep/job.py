@@ -19,9 +19,10 @@ from archlab.config import named
 from archlab.errors import ArchlabError
 from archlab.paths import data_dir, user_dir
 from archlab.presets import read
-from archlab.sweep.argv import GROUPS
+from archlab.sweep.argv_words import GROUPS
 from archlab.sweep.block import Block, block_config, read_block, run_block
 from archlab.sweep.joblog import Entry, JobLog, read_sheet, whole
+from archlab.sweep.naming import choice_of
 from archlab.sweep.store import StoreError
 
 Plain = Mapping[str, Any]
@@ -105,7 +106,8 @@ def _devices(plain: Plain, changed: Plain) -> list[dict[str, Any]]:
 def _model_keys() -> dict[str, Any]:
     """The model's keys as archlab's own loader reads the file that Hydra found: one inheritance, one set of checks."""
     path = _file("model", HydraConfig.get().runtime.choices["model"])
-    return named(read(path), path)
+    data = read(path)
+    return data if path.stem == choice_of(str(data["name"])) else named(data, path)
 
 
 def _file(group: str, name: str) -> Path:

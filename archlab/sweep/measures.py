@@ -21,8 +21,9 @@ from archlab.hardware import Hardware
 from archlab.items import by_kind
 from archlab.ledger import Ledger, ledger
 from archlab.precision import Precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.text import tokens_per_character
+from archlab.workload import Workload
 
 LIMITS = (True, False, "context", "batch")
 
@@ -169,8 +170,11 @@ def _rate(vocab: Number) -> Number:
 
 
 def labelled(name: str, values: Any) -> Any:
-    """A column as people read it: words in place of false and true where it has words."""
+    """A column as people read it: words in place of false and true where it has words; None stays None."""
     if name not in LABELS:
         return values
     no, yes = LABELS[name]
-    return np.where(np.asarray(values, dtype=bool), yes, no)
+    array = np.asarray(values)
+    if array.dtype != object:
+        return np.where(array.astype(bool), yes, no)
+    return np.array([None if v is None else yes if v else no for v in array.flat], dtype=object).reshape(array.shape)

@@ -11,9 +11,10 @@ import pandas as pd
 from archlab.analyzers.operations import Operation, operations, whole
 from archlab.errors import ArchlabError
 from archlab.ledger import ledger
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.measures import Asked
 from archlab.sweep.served import Place, Served
+from archlab.workload import Workload
 
 BATCHES = tuple(2**n for n in range(9))
 MOST, MOST_POINTS, REACHES = 12, 5, 2

@@ -60,7 +60,10 @@ class Points(Shown):
         return self.survey.reason(self.at(position))
 
     def frame(self, places: np.ndarray | None = None) -> pandas.DataFrame:
-        """A row a point, or of those at flat places: axis values, `status`, `reason`, columns (null where refused)."""
+        """A row a point, or of those at flat places: axis values, `status`, `reason`, columns.
+
+        A column is null where the point is refused, and where its structure lacks it.
+        """
         import pandas
 
         places = np.arange(len(self)) if places is None else np.asarray(places)

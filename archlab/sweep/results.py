@@ -23,9 +23,10 @@ from archlab.engines.base import Engine
 from archlab.hardware import Hardware
 from archlab.precision import Precision
 from archlab.schema import expand_pattern, field_of
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.writers import writer
 from archlab.units import show_tokens
+from archlab.workload import Workload
 
 SCHEMA = 1
 MOST_CURVES = 64  # points that get curves and layer patterns; beyond, a picture of lines says nothing

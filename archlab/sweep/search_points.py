@@ -19,7 +19,7 @@ from archlab.errors import ArchlabError
 from archlab.hardware import Hardware, hardware_from
 from archlab.precision import Precision, precision_from
 from archlab.presets import load
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.axes import HARDWARE_KEYS, bare_key, show_value
 from archlab.sweep.evaluate import evaluate
 from archlab.sweep.hold import Budget, budget
@@ -28,6 +28,7 @@ from archlab.sweep.search_space import Values
 from archlab.sweep.search_words import Asked
 from archlab.sweep.study import Study
 from archlab.sweep.study_fields import SPACE_KEYS
+from archlab.workload import Workload
 
 Row = dict[str, Any]
 """A point: what it is, `status`, `reason`, and every column of `evaluate`."""
@@ -110,7 +111,8 @@ def place_of(asked: Asked, own: Mapping[str, Any]) -> Place:
         held=None,
         names={},
     )
-    shown = {key: label(names[key], asked.changes("model" if key == "base" else key)) for key in names}
+    called = {**names, "base": spec.name}
+    shown = {key: label(called[key], asked.changes("model" if key == "base" else key)) for key in names}
     place = replace(place, device=replace(place.device, name=shown["hardware"]), names=shown)
     return replace(place, held=_held(asked.study, place))
 

@@ -14,7 +14,9 @@ from archlab.sweep.pareto import Objective
 from archlab.sweep.search_points import Row
 from archlab.sweep.study import Study, check_columns, objectives_of
 from archlab.sweep.study_fields import SPACE_KEYS
-from archlab.sweep.where import Comparison, Junction, Value, Where, matched, parse_where
+from archlab.sweep.where import Where, matched, parse_where
+from archlab.sweep.where_conditions import Comparison, Junction
+from archlab.sweep.where_values import Value
 
 REFUSED = 1000.0
 """The violation of a point that cannot be: more than any number of conditions that are not met."""

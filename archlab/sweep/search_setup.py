@@ -12,6 +12,7 @@ from archlab.errors import ArchlabError
 from archlab.measure.provenance import code_version
 from archlab.paths import data_dir
 from archlab.sweep.block import CALCULATING_CODE
+from archlab.sweep.naming import called, check_names
 from archlab.sweep.provenance import hash_of
 from archlab.sweep.search_points import Evaluator, Place, base_point
 from archlab.sweep.search_rules import Rules, Verdict, rules_of
@@ -60,6 +61,8 @@ class Searched:
 def prepare(asked: Asked) -> Searched:
     """Reads what is asked, and evaluates the base so that every name can be checked. Raises ArchlabError."""
     dims, evaluator = dimensions(asked.study), Evaluator(asked)
+    words = dict.fromkeys([asked.study.base[0], *_models(dims)])
+    check_names((word, called(word)) for word in words)
     rows = evaluator.rows([{}, *_other_places(dims)])
     standing = [row for row in rows if row["status"] == "ok"]
     if not standing:
@@ -71,6 +74,11 @@ def prepare(asked: Asked) -> Searched:
     except ArchlabError:  # the first of each do not go together; others do
         base = {}
     return Searched(asked, search_from(asked.study.search), dims, evaluator, rules, base)
+
+
+def _models(dims: Sequence[Dimension]) -> list[str]:
+    """The models of a space that has several, as they were given."""
+    return [v for dim in dims if isinstance(dim, Choices) and dim.key == "base" for v in dim.values]
 
 
 def _other_places(dims: Sequence[Dimension]) -> list[Values]:

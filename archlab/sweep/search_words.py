@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from archlab.errors import SpecError, nearest
-from archlab.spec import fields_of
-from archlab.sweep.argv import GROUPS, OVERRIDE
+from archlab.fields import fields_of
+from archlab.sweep.argv_words import GROUPS, OVERRIDE
 from archlab.sweep.axes import bare_key
 from archlab.sweep.search_space import shown_key
 from archlab.sweep.study import Study, load_study, read_study, study_from

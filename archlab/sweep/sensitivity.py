@@ -14,10 +14,11 @@ from archlab.errors import ArchlabError, SpecError, nearest
 from archlab.hardware import Hardware, load_hardware
 from archlab.precision import Precision
 from archlab.schema import flat
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.axes import PLACE_KEYS, WORKLOAD_KEYS, bare_key
 from archlab.sweep.evaluate import evaluate
 from archlab.sweep.results import current_value, device_facts
+from archlab.workload import Workload
 
 METRICS = ("params", "kv_cache_bytes", "flops_prefill", "flops_decode")
 

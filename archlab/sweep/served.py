@@ -11,9 +11,10 @@ from archlab.analyzers.memory import Setting, setting
 from archlab.config import Serving, load_serving
 from archlab.errors import ArchlabError
 from archlab.report.thin import evenly
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.axes import HARDWARE_KEYS, PLACE_KEYS
 from archlab.sweep.block import Block, workloads_of
+from archlab.workload import Workload
 
 MOST_DEVICES = 3
 MOST_PLACES = 12

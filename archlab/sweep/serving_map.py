@@ -15,9 +15,10 @@ from archlab.analyzers.latency import bound, calibration_of, predicted
 from archlab.analyzers.memory import memory_in
 from archlab.errors import ArchlabError
 from archlab.ledger import ledger
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.measures import Asked
 from archlab.sweep.served import Place, Served
+from archlab.workload import Workload
 
 BATCHES = tuple(2**n for n in range(10))
 SHORTEST = 1024

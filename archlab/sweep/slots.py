@@ -8,7 +8,7 @@ from typing import Any
 
 from archlab.columns.polynomial import key
 from archlab.columns.traced import Traced
-from archlab.spec import Rule
+from archlab.fields import Rule
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from archlab import yamlfile
 from archlab.config import group_file
 from archlab.errors import SpecError, UnknownNameError, nearest
 from archlab.evidence import evidence
+from archlab.fields import check_fields, choice, fields_of, flag, names, real, size, text
 from archlab.hardware import Hardware, load_hardware
 from archlab.paths import data_dir
 from archlab.presets import read
 from archlab.schema import field_type, known_keys
-from archlab.spec import check_fields, choice, fields_of, flag, names, real, size, text
 from archlab.sweep.axes import HARDWARE_KEYS, OTHER_KEYS, PLACE_KEYS, axis_values, bare_key
 from archlab.sweep.hold import HELD, STEPS
 from archlab.sweep.pareto import DEFAULT, LIMIT, Objective, parse_objective

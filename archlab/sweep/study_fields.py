@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archlab.errors import SpecError, nearest
-from archlab.spec import FieldType, check_fields, choice, names, size
+from archlab.fields import FieldType, check_fields, choice, names, size
 from archlab.sweep.axes import PLACE_KEYS
 from archlab.units import tokens
 

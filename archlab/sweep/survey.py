@@ -22,15 +22,13 @@ from archlab.columns.traced import Traced, column
 from archlab.errors import ArchlabError, SpecError
 from archlab.ledger import ledger
 from archlab.schema import override
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.axes import OTHER_KEYS, PLACE_KEYS, Axis, Group, legal
 from archlab.sweep.hold import Budget, hold_budget
-from archlab.sweep.laid import joined
+from archlab.sweep.laid import EXACT, joined
 from archlab.sweep.measures import Asked, measures
 from archlab.sweep.points import Points
-
-EXACT = 2.0**53
-"""Whole numbers below it are exact in float64."""
+from archlab.workload import Workload
 
 MOST_KEPT = 2**29
 """Bytes that programs keep between parts: those that ran longest ago let theirs go first."""

@@ -17,7 +17,7 @@ from archlab.config import Serving, load_serving, load_workload
 from archlab.errors import ArchlabError
 from archlab.measure.expected import expected
 from archlab.presets import load
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.argv import Command
 from archlab.sweep.axes import WORKLOAD_KEYS, bare_key, show_value
 from archlab.sweep.block import Point
@@ -25,6 +25,7 @@ from archlab.sweep.gpus import gpus, timed_on_each
 from archlab.sweep.hold import budget, hold_budget
 from archlab.sweep.results import frame_of, label
 from archlab.sweep.study import Study, cpu_study
+from archlab.workload import Workload
 
 CPU_SECONDS = 90.0
 GPU_SECONDS = 300.0
@@ -83,7 +84,7 @@ def study_points(study: Study) -> dict[str, Point]:
             except ArchlabError:
                 continue
             if fits:
-                found[label(name, shape)] = Point(name, spec, at)
+                found[label(base.name, shape)] = Point(base.name, spec, at)
     return found
 
 

@@ -20,7 +20,8 @@ INSIDE = (
     "archlab.analyzers.activations",
     "archlab.analyzers.memory", "archlab.analyzers.fit", "archlab.analyzers.latency", "archlab.analyzers.training",
     "archlab.sweep.points", "archlab.sweep.hold", "archlab.sweep.sensitivity", "archlab.sweep.nearest_model",
-    "archlab.parallel", "archlab.calibration", "archlab.algebra", "archlab.rows", "archlab.spec", "archlab.ledger",
+    "archlab.parallel", "archlab.calibration", "archlab.algebra", "archlab.rows", "archlab.fields", "archlab.layers",
+    "archlab.workload", "archlab.spec", "archlab.ledger",
     "archlab.items", "archlab.blocks", "archlab.formats", "archlab.precision", "archlab.hardware", "archlab.config",
     "archlab.engines.base",
 )  # fmt: skip

@@ -8,9 +8,10 @@ from typing import Any
 import archlab
 from archlab.analyzers.memory import setting
 from archlab.errors import ArchlabError
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.sweep.explorer import PRECISIONS, Explored
 from archlab.sweep.measures import Asked, measures
+from archlab.workload import Workload
 
 DEVICES = ("h100-sxm", "h200-sxm", "l4", "rtx-4090", "m4-max-128", "mi300x")
 CONTEXTS = (1, 17, 512, 1000, 4096, 8192, 33_000, 131_072)

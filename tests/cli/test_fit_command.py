@@ -101,3 +101,12 @@ def test_the_options(words, archlab_command):
 def test_nonsense_gets_a_sentence(words, sentence, archlab_command):
     done = archlab_command("fit", "gemma-3-4b", *words)
     assert done.code == 2 and sentence in done.err and done.err.count("\n") == 1 and done.out == ""
+
+
+def test_pictures_reach_the_workload(archlab_command):
+    words = ["fit", "gemma-3-4b", "--hardware", "l4", "--context", "300", "--json"]
+    without, beside = (json.loads(archlab_command(*words, "--images", n).out)["needed_bytes"] for n in ("0", "1"))
+    spec = archlab.load("gemma-3-4b")
+    own = archlab.memory(spec, archlab.Workload(new=300, context=300, images=1), "l4").needed
+    assert beside == own > without
+    assert "has no vision tower" in archlab_command("fit", "gemma-3-1b", "--hardware", "l4", "--images", "1").err

@@ -15,7 +15,8 @@ from archlab.blocks.mlp import ACTIVATIONS
 from archlab.errors import SpecError
 from archlab.presets import read
 from archlab.schema import expand_pattern
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 TOP = {"d_model": 40, "vocab_size": 89, "context": 48, "token": 88, "end_of_image": 87}
 SMALL = {

@@ -9,7 +9,8 @@ import archlab
 from archlab.nn.build import build
 from archlab.nn.cache import NoCache
 from archlab.nn.step import Sight, Step
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 def pairs(new: int, context: int, window: int | None) -> int:

@@ -13,7 +13,8 @@ from archlab.nn.audit import Run, parts_of, parts_of_rows, traced_flops, traced_
 from archlab.nn.build import MODULES, build
 from archlab.nn.declare import ABSENT, declared
 from archlab.rows import Weight
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 PHASES = {"prefill": (48, 48), "chunk": (5, 31), "wide chunk": (11, 48), "decode": (1, 48), "first token": (1, 1)}
 

@@ -10,8 +10,8 @@ from archlab.engines import load_engine
 from archlab.engines.vllm import available, pool
 from archlab.hardware import load_hardware
 from archlab.ledger import ledger
-from archlab.spec import Workload
 from archlab.units import GB, GIB
+from archlab.workload import Workload
 
 LOGS = yaml.safe_load((Path(__file__).parent / "engine_logs.yaml").read_text())
 UNITS = {"MiB": 2**20, "GiB": GIB, "GB": GB}

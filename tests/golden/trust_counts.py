@@ -15,8 +15,8 @@ from archlab.engines import load_engine
 from archlab.engines.vllm import available
 from archlab.ledger import ledger, stored
 from archlab.precision import load_precision
-from archlab.spec import Workload
 from archlab.units import GIB, show_bytes, show_tokens
+from archlab.workload import Workload
 
 HEADS = ("published", "archlab", "error")
 MIB = 2**20
@@ -39,6 +39,11 @@ def parameters() -> Section:
         worst = max(of_model, key=lambda pair: abs(pair.error))
         rows.append([name, number(counted.total), *(told.get(x, "") for x in ("transformers", "file", "keras_hub")),
                      percent(worst.error, signed=True)])  # fmt: skip
+    left_out = [
+        f"{name}, of which {reference['keras_hub_left_out']}"
+        for name, reference in published.PARAMETERS.items()
+        if "keras_hub_left_out" in reference
+    ]
     return Section(
         "Parameters", "transformers 5.23.0 on the meta device, headers of released files, keras_hub 0.32.0",
         "transformers builds each model's class on the meta device and counts. *In the file* are elements of the released "
@@ -46,6 +51,7 @@ def parameters() -> Section:
         "presets count some models otherwise (another number of embedding rows, a second table, a head); archlab is asked "
         "for the same before it is compared.",
         ("model", "archlab", "transformers", "in the file", "keras_hub", "largest error"), pairs, rows,
+        after="Not compared with keras_hub: " + "; ".join(left_out) + ".",
     )  # fmt: skip
 
 

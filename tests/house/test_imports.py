@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "archlab"
 
 RANK = {
-    "errors": 0, "shown": 0, "notebook": 10, "algebra": 0, "columns": 1, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "spec": 2, "blocks": 3, "schema": 4, "assemble": 5,
+    "errors": 0, "shown": 0, "notebook": 10, "algebra": 0, "columns": 1, "rows": 1, "units": 1, "paths": 0, "yamlfile": 1, "fields": 1, "layers": 2, "workload": 2, "spec": 2, "blocks": 3, "schema": 4, "assemble": 5,
     "presets": 6, "config": 4, "calibration": 4, "hardware": 6, "efficiency": 6, "text": 6, "evidence": 6, "ledger": 4, "formats": 1, "items": 1, "precision": 5, "parallel": 5, "engines": 6, "analyzers": 6, "nn": 7, "hf": 8, "measure": 8, "sweep": 9, "report": 8, "cli": 10,
     "__main__": 11, "__init__": 11,
 }  # fmt: skip
@@ -34,6 +35,7 @@ LATE = {"presets": "archlab.hf.configs."}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Full names of what a file imports anywhere, TYPE_CHECKING blocks left out."""
     tree = ast.parse(path.read_text())

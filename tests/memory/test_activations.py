@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import archlab
-from archlab.analyzers.activations import Loss, activations
+from archlab.analyzers.activation_moments import Loss
+from archlab.analyzers.activations import activations
 from archlab.analyzers.liveness import How, needs
 from archlab.errors import SpecError
 from archlab.ledger import ledger
@@ -16,7 +17,7 @@ from archlab.nn.declare import declared
 from archlab.nn.inputs import inputs_of
 from archlab.nn.peaks import estimate, works
 from archlab.nn.tracker import peak
-from archlab.spec import Workload
+from archlab.workload import Workload
 
 MIB = 2**20
 NAMES = ("prefill", "decode", "training")

@@ -11,7 +11,7 @@ from archlab.errors import SpecError
 from archlab.nn import attention as attention_module
 from archlab.nn.peaks import check_memory, works
 from archlab.nn.tracker import CATEGORIES, peak, runs_of, shortened
-from archlab.spec import Workload
+from archlab.workload import Workload
 
 CLOSE = 0.01
 

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import archlab
+from archlab.layers import Stack
 from archlab.ledger import Entry, ledger
 from archlab.nn.audit import Run, traced_macs
 from archlab.nn.build import build
 from archlab.nn.declare import declared
 from archlab.nn.decoder import Decoder
-from archlab.spec import ModelSpec, Stack, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 @torch.no_grad()

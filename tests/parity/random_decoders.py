@@ -14,7 +14,8 @@ from archlab.nn.audit import traced_flops, traced_macs
 from archlab.nn.build import build
 from archlab.nn.decoder import Decoder
 from archlab.schema import override
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 VOCAB = 61
 WORKS = ((23, 23), (7, 23), (1, 23))

@@ -9,7 +9,8 @@ import archlab
 from archlab.assemble import resolve
 from archlab.errors import ArchlabError, SpecError
 from archlab.nn.decoder import Decoder
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 VOCAB = 97
 TINY = dict(

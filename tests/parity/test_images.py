@@ -19,7 +19,8 @@ from archlab.nn.cache import NoCache
 from archlab.nn.decoder import Decoder
 from archlab.nn.step import Sight, Step
 from archlab.schema import override
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 PREFIXED = [name for name in CASES if name.startswith("pali")]
 CAUSAL = [name for name in CASES if name not in PREFIXED]

@@ -20,7 +20,8 @@ from archlab.ledger import Entry, experts_touched, ledger
 from archlab.nn.audit import traced_flops, traced_macs
 from archlab.nn.moe import MoE, by_expert, gathered, way
 from archlab.precision import load_precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 D, F = 40, 28
 TINY = {

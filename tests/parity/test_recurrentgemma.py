@@ -19,7 +19,7 @@ from archlab.nn.audit import Run, traced_flops, traced_macs
 from archlab.nn.declare import declared
 from archlab.nn.decoder import Decoder
 from archlab.nn.rglru import RGLRU, convolved, products_of_windows, scan
-from archlab.spec import Workload
+from archlab.workload import Workload
 
 WINDOW, VOCAB = 6, 97
 TINY = dict(

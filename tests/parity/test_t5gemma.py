@@ -11,7 +11,8 @@ import archlab
 from archlab.assemble import resolve
 from archlab.errors import ArchlabError, SpecError
 from archlab.nn.decoder import Decoder
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 SOURCES, WORDS = 89, 97  # rows of the two tables
 ENCODER = dict(

@@ -13,7 +13,8 @@ from archlab.errors import ArchlabError, SpecError
 from archlab.nn.cache import NoCache
 from archlab.nn.decoder import Decoder
 from archlab.nn.step import Sight, Step
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 VOCAB, IMAGE, END = 97, 91, 90
 FULL, SLIDING = "full_attention", "sliding_attention"

@@ -13,7 +13,8 @@ from archlab.nn.build import build
 from archlab.nn.declare import declared
 from archlab.nn.decoder import Decoder
 from archlab.schema import override
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 TOWERS = [name for name in CASES if name != "shieldgemma2"]  # which is Gemma 3's
 

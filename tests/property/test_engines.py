@@ -14,11 +14,12 @@ from archlab.engines.llama_cpp import TYPES
 from archlab.engines.runtime import overheads
 from archlab.engines.vllm import DTYPES, available, pool
 from archlab.errors import ArchlabError, SpecError
+from archlab.fields import fields_of
 from archlab.hardware import load_hardware
 from archlab.ledger import ledger
 from archlab.parallel import Parallel
 from archlab.precision import cache_precision, load_precision
-from archlab.spec import Workload, fields_of
+from archlab.workload import Workload
 
 FAMILIES = ["gemma-2b", "gemma-2-2b", "gemma-3-4b", "gemma-3-1b", "gemma-3n-e2b", "gemma-4-26b-a4b", "gemma-4-12b",
             "gemma-4-e4b", "recurrentgemma-2b", "t5gemma-2-270m-270m", "t5gemma-2b-2b", "llama-3.1-8b", "gpt2-xl"]  # fmt: skip

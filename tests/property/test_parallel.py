@@ -15,7 +15,8 @@ from archlab.errors import ArchlabError
 from archlab.ledger import Entry, Ledger, ledger, stored
 from archlab.parallel import Parallel, ranks, replicated, shard, sources, stages
 from archlab.precision import Precision, load_precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 FAMILIES = [
     "gemma-2b", "gemma-2-9b", "gemma-3-1b", "gemma-3-27b", "gemma-3n-e2b", "gemma-4-12b", "gemma-4-26b-a4b", "gemma-4-e2b",

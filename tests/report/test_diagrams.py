@@ -21,7 +21,7 @@ from archlab.report.charts import architecture
 from archlab.report.diagram import drawing
 from archlab.report.diagram_items import LEFT, RIGHT, WIDTH
 from archlab.report.points import cast
-from archlab.report.svg import width
+from archlab.report.svg import SIZE, width
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "\u202emodel \u05d0\u05d1\u05d2", "x" * 300)
 
@@ -48,7 +48,7 @@ def pictures(model):
 def texts(picture):
     """(from, to, baseline, size, text) of each line of text; its width is estimated."""
     for mark in picture.iter("{http://www.w3.org/2000/svg}text"):
-        said, size = (mark.text or "") + "".join(child.tail or "" for child in mark), float(mark.get("font-size"))
+        said, size = (mark.text or "") + "".join(child.tail or "" for child in mark), float(mark.get("font-size", SIZE))
         wide = width(said, size, mark.get("font-weight") is not None)
         left = float(mark.get("x")) - {"start": 0, "middle": wide / 2, "end": wide}[mark.get("text-anchor", "start")]
         yield left, left + wide, float(mark.get("y")), size, said

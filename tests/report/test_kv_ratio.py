@@ -57,8 +57,8 @@ def test_the_sentence_is_that_of_the_numbers(run):
     totals = {row.head: row.cells[-1].value for row in kv_ratio.card(cast(run)).numbers.rows}
     least, most, usual = min(totals, key=totals.get), max(totals, key=totals.get), "5:1, window 1,024"
     said = kv_ratio.card(cast(run)).caption
-    assert f"{usual}, as released, is {words.less(totals[most] / totals[usual], 'smaller')} than that of {most}" in said
-    assert f"that of {least} is {words.less(totals[usual] / totals[least], 'smaller')} again" in said
+    assert f"{usual}, as released, is {words.less(totals[most] / totals[usual], 'smaller')} that of {most}" in said
+    assert f"that of {least} is {words.less(totals[usual] / totals[least], 'smaller')} it" in said
 
 
 def test_a_run_that_turns_neither_has_no_card(tmp_path):

@@ -13,8 +13,9 @@ from archlab.assemble import rules
 from archlab.errors import ArchlabError, SpecError
 from archlab.hardware import load_hardware
 from archlab.precision import load_precision
-from archlab.spec import ModelSpec, Workload
+from archlab.spec import ModelSpec
 from archlab.text import tokens_per_character
+from archlab.workload import Workload
 
 Place = Mapping[str, Any]
 """hardware, precision, engine: names, or what was loaded."""

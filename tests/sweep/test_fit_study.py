@@ -11,9 +11,9 @@ import archlab
 from archlab.analyzers.fit import workload
 from archlab.engines import ENGINES
 from archlab.errors import ArchlabError
+from archlab.fields import fields_of
 from archlab.hardware import load_hardware
 from archlab.paths import data_dir
-from archlab.spec import fields_of
 from archlab.sweep.argv import prepare
 from archlab.sweep.measures import MEMORY_PARTS
 

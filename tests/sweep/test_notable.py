@@ -115,8 +115,8 @@ def test_of_many_places_some_have_fronts_the_same_in_every_part(monkeypatch, spa
 @pytest.mark.slow
 def test_a_large_runs_fronts_are_those_of_its_contexts(archlab_command, tmp_path, monkeypatch):
     """From the command line: a run of which only rows of note are stored, against all of its points."""
-    monkeypatch.setattr("archlab.sweep.argv.MOST_TABLE", 50)
-    monkeypatch.setattr("archlab.sweep.argv.MOST_ROWS", 60)
+    monkeypatch.setattr("archlab.sweep.argv_sizes.MOST_TABLE", 50)
+    monkeypatch.setattr("archlab.sweep.argv_sizes.MOST_ROWS", 60)
     words = ["model=gemma-2-9b", "model.mlp.d_ff=range(4096,16384,1024)", "model.attention.n_kv_heads=1,4,16",
              "workload.context=8k,32k", f"objectives={', '.join(OBJECTIVES)}", "hardware=h200-sxm", "measure=never"]  # fmt: skip
     assert archlab_command("sweep", *words, "out=some").code == 0

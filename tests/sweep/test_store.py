@@ -95,7 +95,7 @@ def test_duckdb_and_pandas_read_the_blocks_as_they_are(archlab_command, small_pa
 
 def test_marginals_lie_apart(archlab_command, tmp_path, monkeypatch):
     duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
-    monkeypatch.setattr("archlab.sweep.argv.MOST_TABLE", 20)
+    monkeypatch.setattr("archlab.sweep.argv_sizes.MOST_TABLE", 20)
     assert archlab_command(*WORDS).code == 0
     (own,) = parts()
     assert [p.name for p in Path("run/blocks/marginals").iterdir()] == [own.name]
@@ -150,7 +150,7 @@ def test_a_damaged_part_is_computed_again_and_no_other(archlab_command, small_pa
 
 @pytest.mark.slow
 def test_damaged_marginals_are_computed_again(archlab_command, tmp_path, monkeypatch):
-    monkeypatch.setattr("archlab.sweep.argv.MOST_TABLE", 20)
+    monkeypatch.setattr("archlab.sweep.argv_sizes.MOST_TABLE", 20)
     archlab_command(*WORDS)
     before = pd.read_parquet("run/marginals.parquet")
     (victim,) = Path("run/blocks/marginals").glob("*.parquet")

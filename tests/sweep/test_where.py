@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import archlab
 from archlab.errors import SpecError
-from archlab.sweep.where import MOST_DEPTH, matched, measured_in, parse_where
+from archlab.sweep.where import matched, parse_where
+from archlab.sweep.where_tokens import MOST_DEPTH
+from archlab.sweep.where_units import measured_in
 
 KNOWN = ["memory_bytes", "decode_bound_s", "attention.n_kv_heads", "params", "workload.context", "hardware", "fits",
          "max_context", "local.window", "encoder.local.window", "flops_prefill"]  # fmt: skip

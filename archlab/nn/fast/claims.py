@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archlab import blocks
+from archlab.layers import Block, Stack
 from archlab.nn.build import fast_module
-from archlab.spec import Block, ModelSpec, Stack, Workload
+from archlab.spec import ModelSpec
+from archlab.workload import Workload
 
 
 def obstacle(spec: ModelSpec, work: Workload) -> str:

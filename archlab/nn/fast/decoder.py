@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archlab import spec as archlab_spec
+from archlab import layers as spec_layers
 from archlab.nn.altup import AltUpLayer
 from archlab.nn.cache import Cache, NoCache
 from archlab.nn.declare import Declared
@@ -49,7 +49,7 @@ def norm_of(module: nn.Module) -> Norm | None:
 class FastLayer(Layer):
     """A layer whose plain residuals are fused; those with branches or a scale beside them run as they are."""
 
-    def __init__(self, layer: archlab_spec.Layer, make: Make, kernels: Kernels) -> None:
+    def __init__(self, layer: spec_layers.Layer, make: Make, kernels: Kernels) -> None:
         super().__init__(layer, make)
         fuse(self.residuals, kernels)
 
@@ -57,7 +57,7 @@ class FastLayer(Layer):
 class FastAltUpLayer(AltUpLayer):
     """The same around AltUp's streams."""
 
-    def __init__(self, layer: archlab_spec.Layer, make: Make, kernels: Kernels) -> None:
+    def __init__(self, layer: spec_layers.Layer, make: Make, kernels: Kernels) -> None:
         super().__init__(layer, make)
         fuse(self.inside, kernels)
 
@@ -82,7 +82,7 @@ class FastDecoder(Decoder):
         self.kernels = kernels
         super().__init__(spec, make)
 
-    def layer_of(self, layer: archlab_spec.Layer, make: Make) -> Layer:
+    def layer_of(self, layer: spec_layers.Layer, make: Make) -> Layer:
         return (FastLayer if layer.altup is None else FastAltUpLayer)(layer, make, self.kernels)
 
     @torch.inference_mode(False)  # parameters stay ordinary tensors, in whatever pass they are packed again

@@ -100,11 +100,11 @@ def _bought(stack: bars.Stack) -> list[str]:
         return []
     where = words.sentence(stack.title.partition(" ")[2])
     if middle is None:
-        return [f"{where} the cache of {least.tag} is {words.less(high / low, 'smaller')} than that of {most.tag}."]
+        return [f"{where} the cache of {least.tag} is {words.less(high / low, 'smaller')} that of {most.tag}."]
     usual, total = middle
     less = words.less(high / total, "smaller")
-    saved = f"{where} the cache of {usual.tag}, as released, is {less} than that of {most.tag}"
-    return [f"{saved}; that of {least.tag} is {words.less(total / low, 'smaller')} again."]
+    saved = f"{where} the cache of {usual.tag}, as released, is {less} that of {most.tag}"
+    return [f"{saved}; that of {least.tag} is {words.less(total / low, 'smaller')} it."]
 
 
 def _others(cast: Cast, axes: dict[str, Axis]) -> list[str]:
