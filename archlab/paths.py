@@ -27,11 +27,16 @@ def group_files(group: str) -> dict[str, Path]:
 
     Raises SpecError for a file of the user's that has a shipped one's name: a silent change of a published model.
     """
-    shipped, own = _files(data_dir("conf") / group), _files(user_dir() / group)
+    shipped, own = shipped_files(group), _files(user_dir() / group)
     for name in own:
         if name in shipped:
             raise SpecError(f"{own[name]} has the name of a shipped {group}; rename it")
     return shipped | own
+
+
+def shipped_files(group: str) -> dict[str, Path]:
+    """The same of those that archlab brings."""
+    return _files(data_dir("conf") / group)
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from archlab import yamlfile
 from archlab.assemble import resolve
 from archlab.config import named
 from archlab.errors import SpecError, UnknownNameError, nearest
-from archlab.paths import data_dir, group_files
+from archlab.paths import data_dir, group_files, shipped_files
 from archlab.schema import flat, override
 from archlab.spec import ModelSpec
 
@@ -30,6 +30,11 @@ HUB = "hf:"
 def models() -> list[str]:
     """Names of the presets, smaller sizes first within a family: 270m, 1b, 4b, 27b."""
     return sorted(group_files("model"), key=_by_size)
+
+
+def is_released(name: str) -> bool:
+    """Whether archlab brings the model: not one of the user's own folder, nor what a file calls itself."""
+    return name in shipped_files("model")
 
 
 _SIZE = re.compile(r"-(\d+)(m|b)(?![a-z0-9])")

@@ -63,7 +63,7 @@ def _gain(cast: Cast, metric: Metric, each: Sequence[Spread]) -> Finding:
         text = escape(f"is all that {spreads.turned(cast)} can take off the {metric.noun} {where}".strip() + ".")
         return Finding("0", "%", text, metric.tag)
     number, unit = words.big(ratio, metric.less)
-    start, usual = (best.released, "the released") if best.released else (best.most, "the largest")
+    start, usual = (best.released, f"the {cast.run.usual}") if best.released else (best.most, "the largest")
     verb = "are" if metric is metrics.PARAMS else "is"
     text = escape(f"{usual} {verb} the {metric.noun} ")
     text += escape("of ") + _strong(best.least.base) + escape(f" {where} with ".replace("  ", " "))
@@ -94,18 +94,18 @@ def _finding(cast: Cast, of: Spread, note: str = "") -> Finding:
         text = _what(cast, of, Markup("")) + escape(f", {same} at all {len(of.values)} points.")
         return Finding(number, unit, text, of.metric.tag)
     whose = escape(" with " if cast.run.axes else " of ") + _strong(of.least.short)
-    rest = _against(of) if len(of.values) > 1 else Markup("")
+    rest = _against(cast, of) if len(of.values) > 1 else Markup("")
     return Finding(number, unit, _what(cast, of, whose) + escape(note) + rest + escape("."), of.metric.tag)
 
 
-def _against(of: Spread) -> Markup:
+def _against(cast: Cast, of: Spread) -> Markup:
     """'; released: 21.66 GiB; the most: n_kv_heads 16, 43.31 GiB'."""
     text = Markup("")
     released = of.released if len({p.base for p in of.values}) == 1 else None
     if released is of.least:
-        text += escape(", the released shape")
+        text += escape(f", the {cast.run.usual} shape")
     elif released is not None:
-        text += escape(f"; released: {of.say(released)}")
+        text += escape(f"; {cast.run.usual}: {of.say(released)}")
     if of.most is not released:
         text += escape("; the most: ") + _strong(of.most.tag) + escape(f", {of.say(of.most)}")
     return text

@@ -105,7 +105,7 @@ def _many_bases(cast: Cast, metric: Metric, each: Sequence[Spread]) -> str:
     gains = spreads.gains(each)
     best = {tuple(s.least.values.items()) for s, _ in gains[:2]}
     start = f"With {spreads.axes_of(cast, gains[0][0].least)}, the" if len(best) == 1 else "The"
-    against = "the released" if all(s.released for s, _ in gains) else "the largest"
+    against = f"the {cast.run.usual}" if all(s.released for s, _ in gains) else "the largest"
     can, is_ = ("", "are" if metric is metrics.PARAMS else "is") if len(best) == 1 else ("can ", "be")
     where = beyond.where(cast.run, metric, [s.least for s, _ in gains[:2]])
     said = [_gained(g, metric, against * (s is gains[0][0])) + f" for {s.least.base}" for s, g in gains[:2]]

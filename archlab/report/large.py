@@ -97,7 +97,7 @@ def shown(cast: Cast) -> str:
     """Which of them a page shows, and where the others are."""
     run = cast.run
     kinds = [
-        ("models as released", any(p.released for p in cast.wide.all)),
+        (f"models {words.AS_USUAL[run.usual]}", any(p.released for p in cast.wide.all)),
         ("points on the front", _has_front(run)), ("extremes", True), ("an even sample", True),
     ]  # fmt: skip
     n = len(cast.wide.all)

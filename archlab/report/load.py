@@ -91,6 +91,11 @@ class Run:
         """Shapes were varied; a comparison of models, or of one model at several workloads, is none."""
         return self.meta["kind"] == "study" and bool(self.axes)
 
+    @property
+    def usual(self) -> str:
+        """What the shape that was not changed is called: released, or original where somebody's own model is a base."""
+        return "original" if self.meta.get("unreleased") else "released"
+
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """The axes of the shape. One that varies within a point, as a workload's context does, is not of these."""

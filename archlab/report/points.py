@@ -35,6 +35,7 @@ class Point:
     values: Mapping[str, Any]
     group: str
     look: Look
+    usual: str = "released"  # what it is called where it is a base's own shape: released, original
     nth: int | None = None  # where one point has several rows of a picture
 
     @property
@@ -44,8 +45,8 @@ class Point:
 
     @property
     def note(self) -> str:
-        """What a reader should see beside its name: released, refused, failed, or nothing."""
-        return "released" if self.released else "" if self.ok else self.status
+        """What a reader should see beside its name: released or original, refused, failed, or nothing."""
+        return self.usual if self.released else "" if self.ok else self.status
 
     @property
     def key(self) -> str:
@@ -185,7 +186,7 @@ def _point(run: Run, index: int, name: str, row: Record, group: str, drawn: Look
     return Point(
         index, name, row["base"], short=" ".join([*base, ", ".join(said)]) if run.axes else name, tag=tag or name,
         released=run.is_study and bool(row.get("is_base")), status="ok" if ok else row["status"],
-        reason=None if ok else row.get("reason"), values=values, group=group, look=drawn,
+        reason=None if ok else row.get("reason"), values=values, group=group, look=drawn, usual=run.usual,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def _told(cast: Cast, of: Spread, start: Where, end: Where) -> list[Move]:
 def _instead(cast: Cast, start: Point, end: Point) -> str:
     """'n_kv_heads 1 instead of 8': the axes on which two points differ."""
     said = [
-        f"{a.label} {words.axis_value(end.values[a.key])}{', as released,' * end.released} instead of "
+        f"{a.label} {words.axis_value(end.values[a.key])}{f', {words.AS_USUAL[end.usual]},' * end.released} instead of "
         f"{words.axis_value(start.values[a.key])}"
         for a in _apart(cast, start, end)
     ]

@@ -123,10 +123,10 @@ def _shapes(cast: Cast) -> Sketch | None:
     mine = [p for p in cast.ok if p.base == cast.ok[0].base]
     mine = sorted(mine, key=lambda p: [axis_rank(a.values, p.values[a.key]) for a in cast.run.axes])
     known = {_tags(p): float(v) for p, v in metric.known(cast.run, mine).items()}
-    released = next((_tags(p) for p in mine if p.released), ())
+    usual = next((_tags(p) for p in mine if p.released), ())
     title = f"{metric.name} {beyond.where(cast.run, metric, mine)}".strip()
     caption = f"{words.sentence(title)}, by {spreads.turned(cast)}."
-    return _bars(known, metric.scale(known.values()), caption, released)
+    return _bars(known, metric.scale(known.values()), caption, usual, cast.run.usual)
 
 
 def _tags(point: Point) -> tuple[str, ...]:
@@ -135,18 +135,22 @@ def _tags(point: Point) -> tuple[str, ...]:
 
 
 def _bars(
-    values: Mapping[tuple[str, ...], float], scale: words.Scale, caption: str, released: tuple[str, ...] = ()
+    values: Mapping[tuple[str, ...], float],
+    scale: words.Scale,
+    caption: str,
+    usual: tuple[str, ...] = (),
+    called: str = "",
 ) -> Sketch | None:
-    """A bar a value, from zero; the released one in the accent's colour. The last name is its own, others shared."""
+    """A bar a value, from zero; the usual one in the accent's colour. The last name is its own, others are shared."""
     if not 2 <= len(values) <= MOST_BARS:
         return None
     step, most = WIDE / len(values), max(values.values()) or 1.0
-    made = [_bar(i, step, v, most, scale, names == released) for i, (names, v) in enumerate(values.items())]
+    made = [_bar(i, step, v, most, scale, names == usual) for i, (names, v) in enumerate(values.items())]
     rule = Markup('<path class="rule" d="M0 {}H{}"/>').format(BASE, WIDE)
     said = [
         caption,
         f"In {scale.unit}." if scale.unit else "",
-        "The released shape is marked." if released in values else "",
+        f"The {called} shape is marked." if usual in values else "",
     ]
     return _drawn(Markup("").join([*made, rule, *_names([*values], step)]), " ".join(filter(None, said)))
 

@@ -42,6 +42,10 @@ class Scale:
 Scaler = Callable[[Iterable[float | None]], Scale]
 
 
+AS_USUAL = {"released": "as released", "original": "as in the file"}
+"""What a base's own shape is called (Run.usual) -> the same after a shape: 'window 4,096, as released'."""
+
+
 def gib(values: Iterable[float | None]) -> Scale:
     """Bytes as GiB, whatever the size, so that columns compare."""
     return _scale(values, units.GIB, "GiB")

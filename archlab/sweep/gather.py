@@ -16,6 +16,7 @@ from archlab.analyzers.memory import TIGHT
 from archlab.analyzers.special import short
 from archlab.errors import ArchlabError
 from archlab.evidence import evidence, evidence_axes
+from archlab.presets import is_released
 from archlab.report.thin import evenly, scattered
 from archlab.sweep.argv import Command
 from archlab.sweep.axes import show_value
@@ -246,6 +247,7 @@ def _run_facts(command: Command, blocks: list[Block]) -> dict[str, Any]:
         "sampled": first.wanted.sample > 0,
         "evidence": _evidence(command),
         "bases": list(dict.fromkeys(block.base for block in blocks)),
+        "unreleased": [base for base in dict.fromkeys(block.base for block in blocks) if not is_released(base)],
         "hardware": {block.device.name: device_facts(block.device) for block in blocks},
         "workloads": {block.workload: asdict(block.serving) for block in blocks},
         "precisions": {block.precision.name: precision_facts(block.precision) for block in blocks},

@@ -55,6 +55,16 @@ def test_a_sweep_and_its_command(files, archlab_command):
     run = json.loads((files / "run" / "run.json").read_text())
     assert run["bases"] == [d["name"] for d in run["diagrams"]] == [*NAMES.values()]
     assert run["provenance"]["command"] == shlex.join(["archlab", *words])
+    assert run["unreleased"] == [*NAMES.values()]
+
+
+def test_a_model_of_ones_own_is_nowhere_called_released(tmp_path, archlab_command):
+    (tmp_path / "mine.yaml").write_text(SMALL)
+    grid = ["model.attention.n_kv_heads=1,2", "model.local.window=256,512", "hardware=l4", "measure=never", "out=run"]
+    assert archlab_command("sweep", "model=mine.yaml", *grid).code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    shown = page[page.index("<h1") : page.index('<script type="application/json"')]
+    assert "released" not in shown and "the original shape" in shown and "as in the file" in shown
 
 
 @pytest.mark.slow

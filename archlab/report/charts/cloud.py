@@ -203,7 +203,7 @@ def legend(cast: Cast, drawn: Iterable[Mark]) -> tuple[Swatch, ...]:
         "on the front of the objectives": (on, "accent", "solid", "circle"),
         "beaten by another" if on else "a point": (any(not m.on_front for m in found), "ink3", "none", "circle"),
         "excluded by a condition": (any(m.row["status"] == "excluded" for m in found), "ink3", "none", "x"),
-        "ringed: released": (any(m.point.released for m in found), "ink", "none", "circle-open"),
+        f"ringed: {cast.run.usual}": (any(m.point.released for m in found), "ink", "none", "circle-open"),
     }
     if len(bases) > 1:
         there |= {b: (True, "ink3", "none", SYMBOLS[i % len(SYMBOLS)]) for i, b in enumerate(bases)}

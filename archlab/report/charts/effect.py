@@ -66,7 +66,7 @@ def _caption(cast: Cast) -> str:
     held = {"params": "the parameters", "flops": "the FLOPs"}.get(cast.run.meta.get("hold") or "")
     axis = main_axis(cast.run)
     said = ["Upright axes start at zero."]
-    said += ["A ring marks the released shape."] * any(p.released for p in cast.ok)
+    said += [f"A ring marks the {cast.run.usual} shape."] * any(p.released for p in cast.ok)
     said += ["A cross was refused or failed."] * (len(cast.ok) < len(cast.all))
     said += [f"Darker is further along {axis.label}."] if axis and len(cast.groups) > 1 else []
     return " ".join([*said, *[f"mlp.d_ff was rescaled to hold {held}."] * bool(held)])

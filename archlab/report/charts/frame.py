@@ -92,8 +92,8 @@ def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
 
 
 def end_text(point: Point) -> str:
-    """The tag, and 'released' where that leaves it short."""
-    return f"{point.tag} released" if point.released and len(point.tag) < 20 else point.tag
+    """The tag, and 'released' or 'original' where that leaves it short."""
+    return f"{point.tag} {point.usual}" if point.released and len(point.tag) < 20 else point.tag
 
 
 def end_label(point: Point, value: float) -> dict[str, Any]:

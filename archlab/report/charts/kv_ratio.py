@@ -81,8 +81,8 @@ def _parts(cast: Cast, point: Point, at: choices.At) -> dict[str, float]:
 def _beside(point: Point, total: float, usual: dict[str, float]) -> str:
     """How a bar stands to that of the shape as it is released."""
     if point.released:
-        return ", as released"
-    return f", {words.percent(total / usual[point.base])} of the released" if point.base in usual else ""
+        return f", {words.AS_USUAL[point.usual]}"
+    return f", {words.percent(total / usual[point.base])} of the {point.usual}" if point.base in usual else ""
 
 
 def _read(axes: dict[str, Axis]) -> list[str]:
@@ -103,7 +103,7 @@ def _bought(stack: bars.Stack) -> list[str]:
         return [f"{where} the cache of {least.tag} is {words.less(high / low, 'smaller')} that of {most.tag}."]
     usual, total = middle
     less = words.less(high / total, "smaller")
-    saved = f"{where} the cache of {usual.tag}, as released, is {less} that of {most.tag}"
+    saved = f"{where} the cache of {usual.tag}, {words.AS_USUAL[usual.usual]}, is {less} that of {most.tag}"
     return [f"{saved}; that of {least.tag} is {words.less(total / low, 'smaller')} it."]
 
 

@@ -265,6 +265,7 @@ _NAMES = {
 def _legend(lines: Sequence[Line]) -> tuple[Swatch, ...]:
     groups = {name: mine for name, mine in _groups(lines).items() if mine}
     said = _NAMES | {"beaten": "beaten by another" if "front" in groups else "a point"}
+    said |= {"released": words.AS_USUAL[groups["released"][0][0].usual]} if "released" in groups else {}
     dashes = {name: _STYLES[name][1].get("dash", "solid") for name in groups}
     return tuple(
         Swatch(said[name], _STYLES[name][0], Look(CHROME["ink"], CHROME["ink"], dashes[name], "none"))
