@@ -81,8 +81,17 @@ def flag(doc: str, default: Any = dataclasses.MISSING) -> Any:
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 
 
+def line(doc: str) -> Any:
+    """A name: text of one line."""
+    kind = FieldType(
+        "one line of text, without control characters",
+        lambda x: isinstance(x, str) and bool(x.strip()) and _plain(x) and not {*x} & {"\n", "\t"},
+    )
+    return field(kw_only=True, metadata={"type": kind, "doc": doc})
+
+
 def text(doc: str, default: Any = dataclasses.MISSING) -> Any:
-    """A field for people: a name or a sentence. A control character would turn what stands around it, on any screen."""
+    """A field for people: a sentence or more. A control character would turn what stands around it, on any screen."""
     kind = FieldType("text, without control characters", lambda x: isinstance(x, str) and bool(x.strip()) and _plain(x))
     return field(default=default, kw_only=True, metadata={"type": kind, "doc": doc})
 

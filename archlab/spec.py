@@ -8,7 +8,7 @@ from typing import Any
 
 from archlab.algebra import Number
 from archlab.errors import SpecError
-from archlab.fields import MOST_LAYERS, Rule, at_most, names, same, size, text
+from archlab.fields import MOST_LAYERS, Rule, at_most, line, names, same, size, text
 from archlab.layers import Layer, Stack
 from archlab.shown import Shown
 from archlab.workload import Workload
@@ -22,7 +22,7 @@ class ModelSpec(Shown):
     `decoder` and `encoder` are stacks of layers with their blocks, `vision` and `audio` towers; None: not there.
     """
 
-    name: str = text("how the model is called")
+    name: str = line("how the model is called")
     family: str = text("gemma, gemma2, gemma3 ... : whose tensors it has")
     source: str = text("where the numbers come from")
     d_model: Number = size("width of the residual stream")

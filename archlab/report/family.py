@@ -24,17 +24,18 @@ FAMILY = "family"
 
 
 def headline(cast: Cast) -> str:
-    """'From gemma-7b to gemma-4-e4b, the KV cache of a model of its size falls from 56.00 to 2.02 GiB at ...'."""
+    """'From Gemma 1 to Gemma 4, the KV cache at ... falls from 56.00 GiB for A to 2.02 GiB for B, ...'."""
     metric, ends = spreads.cache(cast), _ends(cast)
     if metric is None or ends is None:
         return str(cast.run.meta["question"])
-    (first, last), said = ends, [metric.say(metric.of(cast.run, p)) for p in ends]
+    first, last = ends
+    said = words.alike([metric.of(cast.run, p) for p in ends], metric.scale)
     names = [_generation(cast.run, p.base)["name"] for p in ends]
     verb = "falls" if metric.of(cast.run, last) < metric.of(cast.run, first) else "rises"
     where = beyond.where(cast.run, metric, ends)
     return (
-        f"From {names[0]} to {names[1]}, the {metric.noun} {where} of a model like {first.base} {verb} "
-        f"from {said[0]} to {said[1]}"
+        f"From {names[0]} to {names[1]}, the {metric.noun} {where} {verb} from {said[0]} for {first.base} "
+        f"to {said[1]} for {last.base}, the nearest to it in size"
     )
 
 

@@ -68,7 +68,7 @@ def _gain(cast: Cast, metric: Metric, each: Sequence[Spread]) -> Finding:
     text = escape(f"{usual} {verb} the {metric.noun} ")
     text += escape("of ") + _strong(best.least.base) + escape(f" {where} with ".replace("  ", " "))
     text += _strong(spreads.axes_of(cast, best.least))
-    text += escape(f": {best.say(best.least)}, not {best.say(start)}")
+    text += escape(": {}, not {}".format(*words.alike([best.values[best.least], best.values[start]], metric.scale)))
     rest = [f"for {s.least.base} {words.less(g, metric.less)} {usual}" for s, g in gains[1:4]]
     return Finding(number, unit, text + escape("; ".join(["", *rest]) + "."), metric.tag)
 
@@ -91,7 +91,7 @@ def _finding(cast: Cast, of: Spread, note: str = "") -> Finding:
     number, unit = words.split(of.say(of.least))
     if len(of.values) > 1 and of.ratio < 1.005:
         same = "the same" if of.ratio < TIE else f"within {words.percent(of.ratio - 1)}"
-        text = _what(cast, of, Markup("")) + escape(f", {same} at all {len(of.values)} points.")
+        text = _what(cast, of, Markup("")) + escape(f", {same} at {words.every(len(of.values), 'point')}.")
         return Finding(number, unit, text, of.metric.tag)
     whose = escape(" with " if cast.run.axes else " of ") + _strong(of.least.short)
     rest = _against(cast, of) if len(of.values) > 1 else Markup("")
@@ -149,12 +149,11 @@ def _fewer_bits(cast: Cast) -> tuple[Finding, ...]:
 def _move(cast: Cast, found: moves.Move, first: Where, least: Where) -> Finding:
     """'25.72 GiB is the memory needed in int4 at 128k tokens; in bf16: 61.11 GiB.'"""
     of, step = quantity(found.column), found.steps[-1]
-    number, unit = words.split(of.say(step.after))
+    before, after = words.alike((step.before, step.after), of.scale)
+    number, unit = words.split(after)
     on = f" on {metrics.device_title(cast.run, first[1]['hardware'])}" * (of.tag == BOUND)
     text = escape(f"is the {found.noun} in ") + _strong(str(least[1]["precision"]))
-    return Finding(
-        number, unit, text + escape(f" {step.where}{on}; in {first[1]['precision']}: {of.say(step.before)}."), of.tag
-    )
+    return Finding(number, unit, text + escape(f" {step.where}{on}; in {first[1]['precision']}: {before}."), of.tag)
 
 
 def _reach(cast: Cast, first: Where, least: Where) -> list[Finding]:
@@ -208,7 +207,7 @@ def _pairs(cast: Cast) -> Finding | None:
     text = escape("pairs of a model and a device fit ") + _strong(fits.at_words(cast.run, usual))
     text += escape(beyond.note(cast.run, usual["workload"], cast.ok))
     text += escape("".join(f"; {m} in {precision}" for precision, (m, _) in others) + ".")
-    every = f" The smallest device that holds all {len(cast.ok)} is {metrics.device_title(cast.run, whole)}."
+    every = f" The smallest device that holds {words.every(len(cast.ok))} is {metrics.device_title(cast.run, whole)}."
     return Finding(f"{n}", f"of {of}", text + escape(every if whole else " No device holds all."), ESTIMATE)
 
 

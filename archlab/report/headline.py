@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from archlab import units
 from archlab.report import beyond, fits, growth, large, metrics, rivals, servings, shapes, spreads, words
-from archlab.report.load import Axis
+from archlab.report.load import Axis, Run
 from archlab.report.metrics import Metric
 from archlab.report.objectives import aims
 from archlab.report.parts import BOUND, Answer
@@ -30,7 +30,7 @@ def answer(cast: Cast) -> Answer:
     """What a run says to its question, and the sentences that follow from it."""
     run = cast.run
     if not cast.ok:
-        return Answer(f"No point of {run.meta['name']} could be computed")
+        return Answer(_nothing(run))
     if run.is_thinned and (said := large.headline(cast)):
         return Answer(said)
     for made in (servings.precisions, servings.contexts, rivals.answer):
@@ -45,8 +45,33 @@ def answer(cast: Cast) -> Answer:
     return _study(cast) if run.is_study else Answer(_comparison(cast), tuple(_turn(cast)))
 
 
+def _nothing(run: Run) -> str:
+    """Of a run without a point that stands: whether its condition excluded them all, or some had no numbers."""
+    lost = dict(run.statuses)
+    if "excluded" not in lost:
+        return f"No point of {run.meta['name']} could be computed"
+    by = f"excluded by {_condition(run)}"
+    if len(lost) == 1:
+        return f"Every point of {run.meta['name']} was {by}"
+    said = _counted({by if status == "excluded" else status: n for status, n in lost.items()})
+    return f"No point of {run.meta['name']} stands: of its rows {said}"
+
+
+def _counted(lost: Mapping[str, int]) -> str:
+    """'11 were excluded and 1 refused'."""
+    (first, n), *others = lost.items()
+    start = f"{n:,} {'was' if n == 1 else 'were'} {first}"
+    return words.listing([start, *[f"{k:,} {status}" for status, k in others]])
+
+
+def _condition(run: Run) -> str:
+    """'the condition kv_cache_bytes <= 1 GiB'."""
+    asked = [str(c) for c in run.meta["where"]] if isinstance(run.meta.get("where"), list) else []
+    return f"the condition{'s' * (len(asked) > 1)} {words.listing(asked)}" if asked else "its condition"
+
+
 def _fitting(cast: Cast) -> str:
-    """'With 32k tokens in q4_k_m, gemma-4-31b fits from NVIDIA L4 24GB up, and gemma-4-e4b from Jetson ... up'."""
+    """'With 32k tokens in q4_k_m, the largest model that fits is A on Jetson ... and B from NVIDIA L4 24GB up'."""
     at = fits.usual(cast.run)
     best = {device: fits.largest(held) for device, held in fits.grid(cast, at).items()}
     held = [(device, point) for device, point in best.items() if point is not None]
@@ -54,18 +79,20 @@ def _fitting(cast: Cast) -> str:
         return f"{words.sentence(fits.at_words(cast.run, at))}, no model fits any of the devices"
     most = fits.by_size(cast).index
     top = max((p for _, p in held), key=most)
-    ends = [next((d, p) for d, p in held if p is top), held[0]]
-    said = [f"{p.tag} {_from(cast, p, d, at)}" for d, p in dict.fromkeys(ends)]
-    note = beyond.note(cast.run, at["workload"], [p for _, p in held if p is top or p is held[0][1]])
-    return f"{words.sentence(fits.at_words(cast.run, at))}{note}, {words.listing(said)}"
+    ends = list(dict.fromkeys((held[0], next((d, p) for d, p in held if p is top))))
+    said = [f"{p.tag} {_from(cast, p, d, at)}" for d, p in ends]
+    note = beyond.note(cast.run, at["workload"], [p for _, p in ends])
+    start = f"{words.sentence(fits.at_words(cast.run, at))}{note}"
+    return f"{start}, the largest model that fits is {words.listing(said)}"
 
 
 def _from(cast: Cast, point: Point, device: str, at: Mapping[str, str | None]) -> str:
-    """'fits from NVIDIA L4 24GB up', or 'fits NVIDIA L4 24GB' where some larger device does not hold it."""
+    """'from NVIDIA L4 24GB up', or 'on NVIDIA L4 24GB' where it is not the largest that some larger device holds."""
     order = fits.by_room(cast.run)
-    larger = [fits.verdict(cast.run, point, {**at, "hardware": d}) for d in order[order.index(device) + 1 :]]
+    columns = fits.grid(cast, at)
+    larger = [fits.largest(columns[d]) is point for d in order[order.index(device) + 1 :]]
     title = metrics.device_title(cast.run, device)
-    return f"fits from {title} up" if larger and all(v and v.fits for v in larger) else f"fits {title}"
+    return f"from {title} up" if larger and all(larger) else f"on {title}"
 
 
 def _alone(cast: Cast) -> Answer:
@@ -92,7 +119,8 @@ def _amount(cast: Cast, metric: Metric, point: Point) -> str:
 def _study(cast: Cast) -> Answer:
     if found := shapes.answer(cast):
         return found
-    metric = spreads.candidates(cast)[0]
+    known = spreads.candidates(cast)
+    metric = next((m for m in known if not shapes.is_held(cast, m.column)), known[0])
     each = [s for s in spreads.by_base(cast, metric) if s]
     if max(s.ratio for s in each) < CLEAR or len(each) == 1:
         most = words.percent(CLEAR - 1)
@@ -131,7 +159,8 @@ def _comparison(cast: Cast) -> str:
         size = words.less(ratio, metric.less)
         return f"{start} {metric.noun} of {small.base} is {size} that of {large.base}, a model of its size"
     if of.ratio < CLEAR:
-        return f"All {len(of.values)} models need the same: {_amount(cast, metric, of.least)}"
+        models = words.sentence(words.every(len(of.values), "model"))
+        return f"{models} need the same: {_amount(cast, metric, of.least)}"
     most = f"{of.most.base} needs {_amount(cast, metric, of.most)}"
     return f"{most}, {words.times(of.ratio)} times as much as {of.least.base}"
 
@@ -159,7 +188,7 @@ def _turn(cast: Cast) -> list[str]:
 def _study_lede(cast: Cast) -> list[str]:
     bases = list(dict.fromkeys(p.base for p in cast.all))
     turned = ", ".join(f"{a.label} {words.listing(_worked(cast, a))}" for a in cast.run.axes)
-    shapes = words.sentence(words.some(len(cast.ok), "shape")) + f" of {words.listing(bases)}"
+    shapes = words.sentence(words.some(len(cast.ok or cast.all), "shape")) + f" of {words.listing(bases)}"
     more = len(cast.run.rows) - len(cast.all)
     left = f" {more:,} more are in {_elsewhere(cast)}." if more else ""
     return [shapes + (f": {turned}" if turned else "") + _lost(cast) + f".{left}", *_held(cast)]
@@ -171,8 +200,8 @@ def _elsewhere(cast: Cast) -> str:
 
 
 def _worked(cast: Cast, axis: Axis) -> list[str]:
-    """The values of an axis that have a point with numbers."""
-    there = {p.values[axis.key] for p in cast.ok}
+    """The values of an axis that have a point that stands; all of them where none does."""
+    there = {p.values[axis.key] for p in cast.ok or cast.all}
     return [words.axis_value(v) for v in sorted(there, key=lambda v: axis_rank(axis.values, v))]
 
 
@@ -181,19 +210,20 @@ def _lost(cast: Cast) -> str:
     if not lost:
         return ""
     said = words.listing(list(dict.fromkeys(p.status for p in lost)))
+    if not cast.ok:
+        return f"; {words.every(len(lost)) if len(lost) > 1 else 'it'} {'were' if len(lost) > 1 else 'was'} {said}"
     return f"; {words.some(len(lost), 'other', 'others')} {'was' if len(lost) == 1 else 'were'} {said}"
 
 
 def _without(cast: Cast) -> list[str]:
     """How many rows of a large run do not stand."""
     lost = {k: n for k, n in cast.run.statuses.items() if k != "ok"}
-    said = words.listing([f"{n:,} {status}" for status, n in lost.items()])
-    return [f"Of its rows {said}."] if lost else []
+    return [f"Of its rows {_counted(lost)}."] if lost else []
 
 
 def _held(cast: Cast) -> list[str]:
     held = cast.run.meta.get("hold")
-    if not held:
+    if not held or not cast.ok:
         return []
     off = [abs(cast.run.value(p.name, "hold_residual") or 0) for p in cast.ok]
     what = shapes.EQUAL.get(held, held)
@@ -207,7 +237,7 @@ def _held(cast: Cast) -> list[str]:
 def _compare_lede(cast: Cast) -> list[str]:
     of = spreads.spread(cast, metrics.PARAMS)
     if of is None:
-        return [words.sentence(words.some(len(cast.ok), "model")) + "."]
+        return [words.sentence(words.some(len(cast.ok or cast.all), "model")) + _lost(cast) * (not cast.ok) + "."]
     ends = f", from {of.say(of.least)} to {of.say(of.most)} parameters" if of.ratio > 1 else ""
     return [words.sentence(words.some(len(cast.ok), "model")) + ends + "."]
 

@@ -93,9 +93,8 @@ class Move:
         step = self.steps[-1]
         verb = "stays" if step.ratio < STILL else "falls" if step.share < 1 else "rises"
         verb = _number(verb, self.column)
-        before, after = (quantity(self.column).say(v) for v in (step.before, step.after))
-        (x, unit), (_, other) = words.split(before), words.split(after)
-        return verb, f"at {after}" if step.ratio < STILL else f"from {x if unit == other else before} to {after}"
+        before, after = words.alike((step.before, step.after), quantity(self.column).scale)
+        return verb, f"at {after}" if step.ratio < STILL else f"from {words.split(before)[0]} to {after}"
 
 
 def _number(verb: str, column: str) -> str:

@@ -58,8 +58,8 @@ def answer(cast: Cast) -> Answer | None:
     told = next((r for r in rivals if r.turns), rivals[0])
     several = len(metrics.devices(cast.run)) > 1
     on = f"All on {metrics.device_title(cast.run, metric.at['hardware'])}." if several else ""
-    barely = [_clear(r, along) for r in rivals]
-    return Answer(said, tuple(filter(None, (_active(cast, first), _beside(cast, along, first, told), *barely, on))))
+    more = [_beside(cast, along, first, told), _compared(cast, along, told), *[_clear(r, along) for r in rivals]]
+    return Answer(said, tuple(filter(None, (_active(cast, first), *more, on))))
 
 
 def _axis(cast: Cast) -> Along | None:
@@ -76,13 +76,20 @@ def _rival(cast: Cast, metric: Metric, along: Along, first: Point, other: Point)
 
 
 def _readings(cast: Cast, metric: Metric, along: Along, point: Point) -> dict[int, Record]:
-    """Value of the axis -> a row with the bound there: of the points, and of the finer table of batches."""
-    run, at = cast.run, {k: v for k, v in metric.at.items() if k != "workload"}
-    rows = run.rows_at(point.name, status="ok", **at)
+    """Value of the axis -> a row with the bound there: of the points, and of the batches between theirs."""
+    at = {k: v for k, v in metric.at.items() if k != "workload"}
+    rows = cast.run.rows_at(point.name, status="ok", **at)
     fixed = {r[along.held] for r in rows}
-    finer = [r for r in run.batch_rows.get(point.name, []) if all(r.get(k) == v for k, v in at.items())]
+    finer = _between(cast, point, rows, at) if along is BATCH else []
     known = [r for r in (*finer, *rows) if r.get(metric.column) and r[along.held] in fixed]
     return {r[along.key]: r for r in known} if len(fixed) == 1 else {}
+
+
+def _between(cast: Cast, point: Point, rows: Sequence[Record], at: Mapping[str, str | None]) -> list[Record]:
+    """The finer table of batches there, as far as the study's own batches go: up to which one is asked."""
+    asked = [r["batch"] for r in rows]
+    known = cast.run.batch_rows.get(point.name, []) if asked else []
+    return [r for r in known if all(r.get(k) == v for k, v in at.items()) and min(asked) <= r["batch"] <= max(asked)]
 
 
 def _bound(row: Record) -> float:
@@ -153,9 +160,10 @@ def _active(cast: Cast, first: Point) -> str:
 
 
 def _beside(cast: Cast, along: Along, first: Point, rival: Rival) -> str:
-    """'Against A the bound is 67 % lower with batch 1 and 18 % higher with batch 128; with batch 1 it needs ...'."""
-    ends = list(dict.fromkeys((min(rival.ratios), max(rival.ratios))))
-    far = [f"{_stands(rival.ratios[v])} {_at(cast, along, v, rival.point)}" for v in ends]
+    """'Against A the bound is at most 67 % lower, with batch 1, and at most 46 % higher, with batch 32; with ...'."""
+    ends = sorted({pick(rival.ratios, key=lambda v: rival.ratios[v]) for pick in (min, max)})
+    found = [(_stands(rival.ratios[v]), _at(cast, along, v, rival.point)) for v in ends]
+    far = ", and ".join(f"at most {how}, {at}" for how, at in found) if rival.turns else ""
     mine, theirs = (_by_value(cast, along, p) for p in (first, rival.point))
     both = [v for v in rival.ratios if v in mine and v in theirs]
     best = min(both, key=lambda v: rival.ratios[v], default=None)
@@ -164,7 +172,17 @@ def _beside(cast: Cast, along: Along, first: Point, rival: Rival) -> str:
     if best is not None and (said := [c for c in costs if c]):
         where = ", where" if best == ends[-1] else f"; {_at(cast, along, best, rival.point)}"
         more = f"{where} {first.base} needs {words.listing(said)}"
-    return f"Against {rival.point.base} the bound is {words.listing(far)}{more}."
+    both_ends = far or words.listing([f"{how} {at}" for how, at in found])
+    return f"Against {rival.point.base} the bound is {both_ends}{more}."
+
+
+def _compared(cast: Cast, along: Along, rival: Rival) -> str:
+    """'Compared at eight batches from 1 to 128, ...', where they are more than the study's own."""
+    own = {r[along.key] for r in cast.run.rows[rival.point.name]}
+    if rival.ratios.keys() <= own:
+        return ""
+    n = words.some(len(rival.ratios), "batch", "batches")
+    return f"Compared at {n} from {min(rival.ratios):,} to {max(rival.ratios):,}, some of them between those listed."
 
 
 _COSTS = (("memory_bytes", "memory"), ("kv_cache_bytes", "KV cache"))
@@ -179,7 +197,8 @@ def _cost(column: str, said: str, mine: Record, theirs: Record) -> str:
     a, b = mine.get(column), theirs.get(column)
     if not a or not b or max(a / b, b / a) < MUCH:
         return ""
-    return f"{_share(a / b, said)} ({words.say_bytes(a)}, not {words.say_bytes(b)})"
+    own, other = words.alike((a, b), words.gib)
+    return f"{_share(a / b, said)} ({own}, not {other})"
 
 
 def _share(ratio: float, said: str) -> str:

@@ -42,7 +42,8 @@ def answer(cast: Cast) -> Answer | None:
 def _lead(cast: Cast) -> Spread | None:
     """What the heading is about: at the longest workload, else wherever something changes most."""
     every = [*metrics.kv_cache(cast.run), *metrics.bounds(cast.run, "decode")]
-    for found in (spreads.candidates(cast)[:1], every):
+    first, free = ([m for m in known if not is_held(cast, m.column)] for known in (spreads.candidates(cast), every))
+    for found in (first[:1], free):
         each = [s for m in found for s in spreads.by_base(cast, m) if s]
         if len({p.base for s in each for p in s.values}) > 1:
             return None
@@ -50,6 +51,16 @@ def _lead(cast: Cast) -> Spread | None:
         if most and most.ratio >= CLEAR:
             return most
     return None
+
+
+def is_held(cast: Cast, column: str) -> bool:
+    """What the points keep equal: of `kv_cache` the column kv_cache_bytes, of `flops` those of both phases."""
+    held = cast.run.meta.get("hold")
+    return bool(held) and f"{column}_".startswith(f"{held}_")
+
+
+def _free(cast: Cast, columns: Sequence[str] = COLUMNS) -> list[str]:
+    return [c for c in columns if not is_held(cast, c)]
 
 
 def _ends(cast: Cast, of: Spread) -> tuple[Point, Point]:
@@ -75,8 +86,7 @@ def _at(cast: Cast) -> dict[str, str | None]:
 
 def _told(cast: Cast, of: Spread, start: Where, end: Where) -> list[Move]:
     """The number that changes most, what is paid for it, and the decode step's bound; what is held is left out."""
-    free = [c for c in COLUMNS if c != cast.run.meta.get("hold")]
-    found = moved(cast.run, [of.metric.column, *free], start, end)
+    found = moved(cast.run, [of.metric.column, *_free(cast)], start, end)
     if not found:
         return []
     first, *others = found
@@ -147,12 +157,12 @@ def _rest(cast: Cast, of: Spread, start: Point, end: Point, found: Sequence[Move
         _, far = words.becomes(of.values[of.least] / of.values[end])
         yield f"With {_instead(cast, end, of.least)} it would fall {far} again."
     told = {m.column for m in found}
-    free = [c for c in COLUMNS if c not in told and c != cast.run.meta.get("hold")]
+    free = [c for c in _free(cast) if c not in told]
     if more := [m for m in moved(cast.run, free, first, last) if m.is_clear]:
         yield words.sentence(f"{together(more, '')}.")
     yield from _by_character(cast, first, last)
     for axis in cast.run.axes:
-        turned = sorted(_along(cast, axis, start, COLUMNS[:-1]), key=lambda m: -m.most.ratio)
+        turned = sorted(_along(cast, axis, start, _free(cast, COLUMNS[:-1])), key=lambda m: -m.most.ratio)
         if axis not in _apart(cast, start, end) and turned and _moves(turned[0]):
             mates = _mates(cast, axis, start)
             yield f"With {_instead(cast, mates[0], mates[-1])}, {together(turned[:1], '')}."

@@ -107,9 +107,32 @@ def _known(values: Iterable[float | None]) -> list[float]:
 # ---------------------------------------------------------------- in sentences
 
 
+LEAST_GIB = 0.1 * units.GIB
+"""Bytes from which a sentence says GiB."""
+
+
 def say_bytes(n: float) -> str:
     """'21.66 GiB'; below a tenth of a GiB '41.00 MiB'."""
-    return units.show_gib(n) if n >= 0.1 * units.GIB else units.show_bytes(n)
+    return units.show_gib(n) if n >= LEAST_GIB else units.show_bytes(n)
+
+
+def alike(values: Sequence[float], of: Scaler) -> list[str]:
+    """Amounts that are compared, in the unit of the largest, each to its own figures.
+
+    >>> alike([16.44 * 2**20, 0.2 * 2**30], gib), alike([0.0009, 0.0012], seconds)
+    (['0.016 GiB', '0.20 GiB'], ['0.90 ms', '1.20 ms'])
+    """
+    small = of is gib and max(values) < LEAST_GIB
+    scale = (size if small else of)(values)
+    if not scale.unit:
+        return [scale.full(v) for v in values]
+    return [f"{_figures(v / scale.divisor)} {scale.unit}" for v in values]
+
+
+def _figures(x: float) -> str:
+    """As many decimals as `archlab.units` gives a number, and two figures of what is under a tenth."""
+    small = 1 - math.floor(math.log10(abs(x))) if x else 0
+    return f"{x:,.{0 if x >= 1000 else 1 if x >= 100 else max(2, small)}f}"
 
 
 def say_flop(n: float) -> str:
@@ -194,6 +217,11 @@ def some(n: int, one: str, many: str = "") -> str:
     """'one point', 'five points', '16 points'."""
     names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     return f"{names[n] if n < len(names) else n} {one if n == 1 else many or one + 's'}"
+
+
+def every(n: int, one: str = "") -> str:
+    """'both models', 'all 12 models'; 'both' or 'all 12' of nothing named."""
+    return f"{'both' if n == 2 else f'all {n:,}'} {one + 's' * bool(one)}".strip()
 
 
 def sentence(text: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 from archlab.analyzers.memory import setting
 from archlab.assemble import resolve
 from archlab.config import load_workload
-from archlab.errors import ArchlabError
+from archlab.errors import ArchlabError, SpecError
 from archlab.presets import load
 from archlab.sweep.argv_words import default_names, text_of, texts_of
+from archlab.sweep.column_names import of_any_model
 from archlab.sweep.measures import Asked, measures
 from archlab.sweep.notable import DEFAULTS
 from archlab.sweep.study import Study, check_columns, check_texts
@@ -27,9 +28,17 @@ def asked_of(given: Mapping[str, str], study: Study | None, known: list[str] | N
     asked = Study(question="?", base=["-"], grid={}, workloads=["-"], hardware=["-"], limits=limits,
                   objectives=objectives, where=where)  # fmt: skip
     if known is not None:
-        check_columns(asked, known)
+        _check_columns(asked, known)
     check_texts(asked)
     return asked
+
+
+def _check_columns(asked: Study, known: list[str]) -> None:
+    """Another base, or another pattern, may have what the first has not."""
+    try:
+        check_columns(asked, known)
+    except SpecError:
+        check_columns(asked, [*known, *of_any_model()])
 
 
 def known_columns(given: Mapping[str, str], axes: Mapping[str, Any], files: Mapping[str, Any]) -> list[str] | None:

@@ -6,12 +6,13 @@ A model is called by its `name:`, which is that of its file where it says none; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from archlab.errors import SpecError
 from archlab.paths import group_files
 from archlab.presets import is_path, load, read
+from archlab.schema import flat
 from archlab.sweep.provenance import hash_of
 
 PLAIN = re.compile(r"(?!(?:null|true|false|inf|nan)$)[a-z][a-z0-9_.-]{0,99}", re.IGNORECASE)
@@ -45,8 +46,16 @@ def model_files(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, An
     for word in specs:
         if names[word] in group_files("model"):
             raise SpecError(f"{word} is called {names[word]}, as a model that is there already; change its name")
+        check_references(word, specs[word].data)
     choices = {word: choice_of(names[word]) if word in specs else word for word in words}
     return [choices[word] for word in words], {choices[word]: dict(spec.data) for word, spec in specs.items()}
+
+
+def check_references(word: str, keys: Mapping[str, Any]) -> None:
+    """Raises SpecError for a text of a model's file that Hydra, which reads the file, takes for a reference."""
+    for key, value in flat(keys):
+        if isinstance(value, str) and "${" in value:
+            raise SpecError(f"{word}: {key}={value!r} may not have '${{' in a sweep, where it refers to another key")
 
 
 def choice_of(name: str) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from archlab.errors import SpecError, nearest
 from archlab.sweep.axes import OTHER_KEYS
+from archlab.sweep.column_names import of_any_model
 from archlab.sweep.evaluate import Points
 from archlab.sweep.marginals import marginals
 from archlab.sweep.pareto import DEFAULT, LIMIT, Objective, epsilon_front, front, parse_objective
@@ -83,7 +84,13 @@ def _within(points: Points, conditions: Sequence[str]) -> np.ndarray:
     """Which points keep the conditions: an array that broadcasts over the axes."""
     if not conditions:
         return np.ones((1,) * len(points.shape), dtype=bool)
-    return parse_where(list(conditions), known_columns(points)).mask(lambda name: column(points, name))
+    known = known_columns(points)
+    try:
+        condition = parse_where(list(conditions), known)
+    except SpecError:
+        condition = parse_where(list(conditions), [*known, *of_any_model()])
+    absent = np.full((1,) * len(points.shape), np.nan)  # a column that these models lack
+    return condition.mask(lambda name: column(points, name) if name in known else absent)
 
 
 def _at(mask: np.ndarray, shape: tuple[int, ...], places: np.ndarray) -> np.ndarray:
@@ -143,13 +150,13 @@ def _on_front(values: np.ndarray, objectives: Sequence[Objective], epsilon: floa
 
 
 def objectives_in(points: Points, texts: Sequence[str]) -> list[Objective]:
-    """The objectives that the points have; one of archlab's own defaults may be missing. Raises SpecError."""
+    """The objectives that the points have: a default, or what other models have, may be missing. Raises SpecError."""
     known = known_columns(points)
     found = []
     for objective in map(parse_objective, texts):
         if objective.name in known:
             found.append(objective)
-        elif objective.name not in DEFAULTS:
+        elif objective.name not in DEFAULTS and objective.name not in of_any_model():
             raise SpecError(f"unknown column {objective.name!r} in objectives{nearest(objective.name, known)}")
     return found
 

@@ -26,6 +26,11 @@ MOST_DESCRIBED = 4096
 """Rows whose shape is spelled out in columns of their own."""
 
 
+def unmet(conditions: Sequence[str]) -> str:
+    """Why a point is excluded: 'does not meet `params < 1B`'."""
+    return "does not meet " + " and ".join(f"`{text}`" for text in conditions)
+
+
 def named_rows(block: Block, points: Points, chosen: Chosen) -> pd.DataFrame:
     """The chosen rows of a part: label, place, status, axis values, columns, and shape where they are few."""
     frame = points.frame(chosen.places)
@@ -37,7 +42,7 @@ def named_rows(block: Block, points: Points, chosen: Chosen) -> pd.DataFrame:
     )
     outside = (frame["status"] == "ok") & ~chosen.within
     frame["status"] = frame["status"].mask(outside, "excluded")
-    frame["reason"] = frame["reason"].mask(outside, "not " + " and ".join(block.wanted.where))
+    frame["reason"] = frame["reason"].mask(outside, unmet(block.wanted.where))
     frame.insert(0, "kept", chosen.why)
     rest = frame.drop(columns=[c for c in frame.columns if c in own])
     found = pd.concat([pd.DataFrame(front, index=frame.index), rest], axis=1)

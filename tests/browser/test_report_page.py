@@ -167,11 +167,14 @@ def test_many_points_are_filtered_by_what_they_share(visit):
 @pytest.mark.slow
 def test_a_section_is_an_address_and_keeps_the_filter(visit):
     page = visit("attention_heads", at="#latency?hide=n_kv_heads%202")
-    assert page.locator("#latency").bounding_box()["y"] < 200
+    assert 0 <= page.locator("#latency").bounding_box()["y"] < 200
     page.locator(".contents a", has_text="Parameters").click()
     assert page.evaluate("location.hash").startswith("#parameters?hide=")
     page.wait_for_timeout(150)
     assert texts(page, ".contents a[aria-current]") == ["Parameters"]
+    for section in ("kv-cache", "compute", "method"):
+        top = visit("attention_heads", at=f"#{section}").locator(f"#{section}").bounding_box()["y"]
+        assert 0 <= top < 200, section
 
 
 @pytest.mark.slow

@@ -76,8 +76,8 @@ HEADLINES = {
     "window": "With window 256 instead of 512, the KV cache of gemma-3-1b falls by 42 % at 512 tokens",
     "window_and_pattern": "With window 512, pattern local*7 global, the KV cache at 128k tokens (beyond what gemma-2-9b "
     "was trained for) is 76 % smaller than the released for gemma-2-9b and 26 % smaller for gemma-3-12b-text",
-    "fit_matrix": "With 32k tokens in q4_k_m (beyond what gemma-2-9b was trained for), gemma-3-27b-text fits from GeForce "
-    "RTX 4090 up and gemma-2-9b fits from Apple M4, 16 GB up",
+    "fit_matrix": "With 32k tokens in q4_k_m (beyond what gemma-2-9b was trained for), the largest model that fits is "
+    "gemma-2-9b on Apple M4, 16 GB and gemma-3-27b-text from GeForce RTX 4090 up",
     "batch_context": "At 32k tokens instead of 2k, the prediction for a decode step of gemma-3-12b-text on NVIDIA H200 "
     "SXM 141GB is 1.08 times as high with batch 1 and 1.6 times with batch 8",
     "vocab": "With vocab_size 32,000, the parameters are 27 % fewer than the released for gemma-3-1b and 15 % fewer for "

@@ -156,9 +156,7 @@ def test_sentences_have_the_numbers_of_the_reports(made):
     """Gemma 1 and 2 by hand: layers x KV heads x head_dim of the reports' tables."""
     text = re.sub(r"<[^>]*>", "", page(made, "gemma")).replace("\xa0", " ")
     beyond = "(beyond what gemma-7b was trained for)"
-    said = (
-        f"From Gemma 1 to Gemma 4, the KV cache at 128k tokens {beyond} of a model like gemma-7b falls from 56.00 GiB"
-    )
+    said = f"From Gemma 1 to Gemma 4, the KV cache at 128k tokens {beyond} falls from 56.00 GiB for gemma-7b to "
     assert said in text
     before, now = 2 * 2 * 16 * 256 * 28 * 131072, 2 * 2 * 8 * 256 * 21 * (131072 + 4096)
     far = f"{1 - now / before:.0%}".replace("%", " %")

@@ -50,7 +50,7 @@ def test_what_is_shown_is_said(points):
     assert "10,000,000 points of gemma-x were computed" in said and "d_ff 500 values from 4,096 to 20,064" in said
     assert f"Shown are {len(points.wide.all)} (" in said
     assert "points.parquet has 20,000 rows, and the configurations in blocks/ make any of the others again" in said
-    assert f"Of its rows {run.statuses['excluded']} excluded." in said
+    assert f"Of its rows {run.statuses['excluded']} were excluded." in said
 
 
 def test_the_points_of_a_page_are_at_one_workload_where_few_are_at_several(points):

@@ -126,3 +126,17 @@ def test_a_model_of_the_users_folder_that_says_no_name(files, archlab_command, m
     assert archlab_command("sweep", "model=quiet", "hardware=l4", "out=run1").code == 0
     for out in ("run0", "run1"):
         assert set(pd.read_parquet(f"{out}/points.parquet")["base"]) == {"quiet"}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ('"a\\nb"', "must be one line of text"),
+        ("'a ${b}'", "may not have '${' in a sweep, where it refers to another key"),
+    ],
+)
+def test_a_name_that_cannot_be_is_one_sentence(files, archlab_command, name, says):
+    (files / "odd.yaml").write_text(f"name: {name}\n{SMALL}")
+    done = archlab_command("sweep", "model=odd.yaml", "model.mlp.d_ff=512,1024", "out=run")
+    assert done.code == 2 and says in done.err and len(done.err.strip().splitlines()) == 1
+    assert not (files / "run").exists()

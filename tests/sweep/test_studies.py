@@ -379,3 +379,18 @@ def test_a_gpu_times_the_runs_own_points(archlab_command, tmp_path, monkeypatch)
     (work,) = timed["workloads"].values()
     assert (work.batch, work.context) == (3, 512)
     assert points(tmp_path, "measured")["model.attention.n_kv_heads"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("models", ["gemma-3-270m,recurrentgemma-2b", "recurrentgemma-2b,gemma-3-270m"])
+def test_a_condition_on_what_one_model_lacks_excludes_it(archlab_command, models):
+    condition = "kv_recurrent_bytes > 0 or params < 1"
+    words = [f"model={models}", "model.mlp.d_ff=512,1024", f"where='{condition}'", "measure=never", "out=run"]
+    done = archlab_command("sweep", *words)
+    assert done.code == 0, done.err
+    frame = pd.read_parquet("run/points.parquet").set_index("point")
+    assert {(row.base, row.status) for row in frame.itertuples()} == {
+        ("gemma-3-270m", "excluded"), ("recurrentgemma-2b", "ok"),
+    }  # fmt: skip
+    assert set(frame["reason"].dropna()) == {f"does not meet `{condition}`"}
+    done = archlab_command("sweep", *words[:2], "where=kv_recurent_bytes > 0", "out=other")
+    assert done.code == 2 and "did you mean 'kv_recurrent_bytes'?" in done.err

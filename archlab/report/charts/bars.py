@@ -148,7 +148,7 @@ def numbers(id_: str, label: str, columns: Mapping[str, Stack]) -> Table:
 
 
 def _cell(stack: Stack, point: Point, part: str) -> Cell:
-    if point not in stack.values:
-        return Cell("–")
-    value = stack.total(point) if part == "total" else stack.values[point].get(part, 0)
-    return Cell(stack.scale.show(value), value)
+    """Nothing where the point has no number, or no such part."""
+    parts = stack.values.get(point, {})
+    value = stack.total(point) if parts and part == "total" else parts.get(part)
+    return Cell(stack.scale.show(value), value) if value else Cell("–")
