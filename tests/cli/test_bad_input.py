@@ -83,7 +83,7 @@ ON_THE_COMMAND_LINE = [
      "encoder.attention.rope_theta would not reach the local layers, which set encoder.local.rope_theta; set that key"),
     (["describe", "t5gemma-2-270m-270m", "encoder.head.tied=false"], "unknown key encoder.head.tied"),
     (["describe", "t5gemma-2-270m-270m", "encoder.cross_attention={}"], "unknown key encoder.cross_attention"),
-    (["describe", "gemma-3-1b", "name="], "name=None must be text"),
+    (["describe", "gemma-3-1b", "name="], "name=None must be one line of text"),
     (["describe", "gemma-3n-e2b", "spans.sparse.mlp.sparsity=1.5"], "archlab: spans.sparse.mlp: sparsity (1.5) is a share, below 1"),
     (["describe", "gemma-3n-e2b", "altup.streams=1"], "archlab: altup: streams (1) must be 2 or more"),
     (["describe", "gemma-3n-e2b", "spans.shared.attention.n_kv_heads=4"],
