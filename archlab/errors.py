@@ -20,6 +20,12 @@ class UnknownNameError(ArchlabError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """'; did you mean X?' when something close is known, in small letters or capitals, else ''."""
+    found = closest(word, known)
+    return f"; did you mean {found!r}?" if found else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that is close to a word, if one is."""
     small = {name.lower(): name for name in map(str, known)}
     close = difflib.get_close_matches(str(word).lower(), list(small), n=1, cutoff=0.55)
-    return f"; did you mean {small[close[0]]!r}?" if close else ""
+    return small[close[0]] if close else None

@@ -226,12 +226,10 @@ def _held(cast: Cast) -> list[str]:
     if not held or not cast.ok:
         return []
     off = [abs(cast.run.value(p.name, "hold_residual") or 0) for p in cast.ok]
-    what = shapes.EQUAL.get(held, held)
-    what = f"its base's {what}"
     multiple = cast.run.meta.get("hold_multiple")
     steps = f", in steps of {multiple}," if multiple else ""
     within = f", within {words.percent(max(off))}" if max(off, default=0) else " exactly"
-    return [f"Each keeps {what}{within}: {cast.run.meta.get('hold_by') or 'mlp.d_ff'}{steps} pays."]
+    return [f"Each keeps its base's {words.HELD.get(held, held)}{within}: {cast.run.pays}{steps} pays."]
 
 
 def _compare_lede(cast: Cast) -> list[str]:

@@ -92,6 +92,11 @@ class Run:
         return self.meta["kind"] == "study" and bool(self.axes)
 
     @property
+    def pays(self) -> str:
+        """The size that is rescaled where something is held."""
+        return str(self.meta.get("hold_by") or "mlp.d_ff")
+
+    @property
     def usual(self) -> str:
         """What the shape that was not changed is called: released, or original where somebody's own model is a base."""
         return "original" if self.meta.get("unreleased") else "released"

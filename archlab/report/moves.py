@@ -19,10 +19,9 @@ Where = tuple[Point, dict[str, str | None]]
 """A point, and the device and the precision that it is looked at in."""
 
 NOUNS = {
-    "kv_cache_bytes": "KV cache", "memory_bytes": "memory", "decode_bound_s": "bound on a decode step",
-    "prefill_bound_s": "bound on a prefill", "params": "parameters",
+    "memory_bytes": "memory", "decode_bound_s": "bound on a decode step", "prefill_bound_s": "bound on a prefill",
 }  # fmt: skip
-"""Column -> its name inside a sentence that is not of its quantity."""
+"""Column -> its name inside a sentence, where that is not its quantity's."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ COLUMNS = ("kv_cache_bytes", "decode_bound_s", "prefill_bound_s", "params")
 """What is spoken of, the first ones first."""
 LITTLE = 1.25
 """Where all values of an axis lie within this, how little it decides is the answer: its ends are compared."""
-EQUAL = {"params": "parameters", "flops": "FLOPs", "kv_cache": "KV cache", "memory": "memory"}
-"""What is held -> what is equal."""
 
 
 def answer(cast: Cast) -> Answer | None:
@@ -111,7 +109,7 @@ def _apart(cast: Cast, start: Point, end: Point) -> list[Axis]:
 
 def _equal(cast: Cast) -> str:
     held = cast.run.meta.get("hold")
-    return f" at equal {EQUAL.get(held, held)}" if held else ""
+    return f" at equal {words.HELD.get(held, held)}" if held else ""
 
 
 # ---------------------------------------------------------------- axes that are not turned

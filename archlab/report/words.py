@@ -42,6 +42,9 @@ class Scale:
 Scaler = Callable[[Iterable[float | None]], Scale]
 
 
+HELD = {"params": "parameters", "flops": "FLOPs", "kv_cache": "KV cache", "memory": "memory"}
+"""What a study holds -> its name."""
+
 AS_USUAL = {"released": "as released", "original": "as in the file"}
 """What a base's own shape is called (Run.usual) -> the same after a shape: 'window 4,096, as released'."""
 

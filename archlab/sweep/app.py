@@ -29,6 +29,7 @@ from archlab.sweep.gather import Outcome, Say, gather
 from archlab.sweep.job import job
 from archlab.sweep.joblog import failures, forget, open_logs, whole
 from archlab.sweep.launchers import checked
+from archlab.sweep.naming import escaped
 from archlab.sweep.progress import progress
 from archlab.sweep.results import write_text
 from archlab.sweep.store import StoreError, clear_left_overs, writing
@@ -56,7 +57,7 @@ def run(words: Sequence[str], say: Say = lambda _: None) -> Outcome | None:
         with writing(folder):
             clear_left_overs(folder)
             for name, keys in command.files.items():
-                write_text(folder / "conf" / "model" / f"{name}.yaml", yaml.safe_dump(keys, sort_keys=False))
+                write_text(folder / "conf" / "model" / f"{name}.yaml", yaml.safe_dump(escaped(keys), sort_keys=False))
         if command.only_shows:
             _hydra(command.argv())
             clear()

@@ -13,9 +13,11 @@ from archlab.hardware import Hardware
 from archlab.paths import group_files
 from archlab.precision import Precision
 from archlab.presets import read
-from archlab.sweep.argv_words import GROUPS, default_names, text_of
+from archlab.schema import field_type, known_keys, node
+from archlab.sweep.argv_words import GROUPS, default_names, text_of, value_of
+from archlab.sweep.axes import HARDWARE_KEYS, OTHER_KEYS, bare_key
 from archlab.sweep.hold import HELD, STEPS
-from archlab.sweep.study import check_axes
+from archlab.sweep.study import check_axes, unknown_key, value_type
 from archlab.sweep.study_fields import MEASURE, ROWS
 
 SCHEMAS = {"workload": Serving, "hardware": Hardware, "precision": Precision}
@@ -72,7 +74,34 @@ def check_groups(given: Mapping[str, str], files: Mapping[str, dict[str, Any]], 
             if name not in found and not (group == "model" and name in files):
                 raise UnknownNameError(f"unknown {what} {name!r}{nearest(name, found)} ({_listing(group)})")
             bases += [files.get(name) or read(name)] if group == "model" else []
-    check_axes(axes, bases or [read(default_names()["model"])])
+    bases = bases or [read(default_names()["model"])]
+    check_axes(axes, bases)
+    check_changes(given, bases)
+
+
+def check_changes(given: Mapping[str, str], bases: list[dict[str, Any]]) -> None:
+    """Raises SpecError for an empty list of values, and for a single model key that no base can have as it is given."""
+    known = [key for data in bases for key in known_keys(data)]
+    for key in (k for k in given if k.startswith(("model.", "workload.", "hardware."))):
+        bare, value = bare_key(key), value_of(given[key])
+        kind = value_type(bare, bases) if bare in known or bare in HARDWARE_KEYS else None
+        if value == [] and (kind is None or not kind.test(value)):
+            raise SpecError(f"{key} has no values")
+        if key.startswith("model.") and bare not in known and not any(_can_have(data, bare) for data in bases):
+            raise unknown_key(key, [*known, *OTHER_KEYS])
+        if key.startswith("model.") and kind is not None:
+            kind.check(key, value)
+
+
+def _can_have(data: dict[str, Any], key: str) -> bool:
+    """Whether a model takes a key that is no field of its own: a section, a field of a stack that it lacks."""
+    if node(data, tuple(key.split("."))) is not None:
+        return True
+    try:
+        field_type(data, key)
+    except SpecError:
+        return False
+    return True
 
 
 def _listing(group: str) -> str:

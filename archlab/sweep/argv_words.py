@@ -26,6 +26,8 @@ LAUNCHER = "hydra/launcher"
 SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc")
 OVERRIDE = re.compile(r"^(?:~[\w./@]+(?:=.*)?|\+{0,2}[A-Za-z_][\w./@]*=.*)$", re.DOTALL)
 
+WHOLLY_QUOTED = re.compile(r"""(['"])(?:\\.|(?!\1).)*\1""", re.DOTALL)
+
 
 def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
     """(Hydra's flags with their values, key=value words). Raises SpecError for a flag or a word that is neither."""
@@ -77,8 +79,9 @@ def settings_of(words: list[str]) -> dict[str, str]:
 
 
 def text_of(word: str) -> str:
-    """What stands after a word's =, without quotes around it."""
-    return word.partition("=")[2].strip("'\"")
+    """What stands after a word's =, without quotes around it; a quote that is of a text within stays."""
+    text = word.partition("=")[2]
+    return text[1:-1] if WHOLLY_QUOTED.fullmatch(text) else text
 
 
 def quoted(given: Mapping[str, str]) -> dict[str, str]:
@@ -97,6 +100,13 @@ def texts_of(word: str) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return [str(v) for v in plain(OverridesParser.create().parse_override(word).value())]
+
+
+def value_of(word: str) -> Any:
+    """The single value of a word, as Hydra reads it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return plain(OverridesParser.create().parse_override(word).value())
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,6 @@
-"""The columns that some model has, for what is asked of models of which not each has each."""
+"""The columns that some model has, for what is asked of models of which not each has each; and what a row says beside
+its columns.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,14 @@ from archlab.analyzers.memory import setting
 from archlab.config import load_serving
 from archlab.presets import load, models
 from archlab.sweep.measures import Asked, measures
+
+DESCRIBED = (
+    "point", "base", "workload", "hardware", "precision", "engine", "batch", "context", "family",
+    "n_layers", "layers_global", "layers_local", "layers_recurrent",
+    "window", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "trained_context", "config_hash",
+    "kept", "status", "reason", "front",
+)  # fmt: skip
+"""What is written beside a point's columns once the conditions were read: what it is called, its shape, its fate."""
 
 
 @cache

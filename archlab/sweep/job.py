@@ -22,7 +22,7 @@ from archlab.presets import read
 from archlab.sweep.argv_words import GROUPS
 from archlab.sweep.block import Block, block_config, read_block, run_block
 from archlab.sweep.joblog import Entry, JobLog, read_sheet, whole
-from archlab.sweep.naming import choice_of
+from archlab.sweep.naming import choice_of, literal
 from archlab.sweep.store import StoreError
 
 Plain = Mapping[str, Any]
@@ -66,7 +66,7 @@ def _of_block(plain: Plain, changed: Plain, command: str) -> Iterator[Entry]:
     here: Entry = {group: str(plain[group].get("name")) for group in GROUPS}
     block: Block | None = None
     try:
-        block = read_block(block_config(plain, _model_keys(), changed))
+        block = read_block(block_config(plain, _model_keys(plain["out"]), changed))
         folder = Path(plain["out"]) / "blocks"
         yield from run_block(block, folder, int(plain["part"]), int(plain["parts"]), made={"command": command})
     except StoreError as problem:
@@ -103,10 +103,12 @@ def _devices(plain: Plain, changed: Plain) -> list[dict[str, Any]]:
     return found
 
 
-def _model_keys() -> dict[str, Any]:
+def _model_keys(out: str) -> dict[str, Any]:
     """The model's keys as archlab's own loader reads the file that Hydra found: one inheritance, one set of checks."""
     path = _file("model", HydraConfig.get().runtime.choices["model"])
     data = read(path)
+    if path.resolve().is_relative_to((Path(out) / "conf").resolve()):  # the sweep wrote it, of one given by path
+        data = literal(data)
     return data if path.stem == choice_of(str(data["name"])) else named(data, path)
 
 

@@ -6,17 +6,19 @@ A model is called by its `name:`, which is that of its file where it says none; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from archlab.errors import SpecError
 from archlab.paths import group_files
 from archlab.presets import is_path, load, read
-from archlab.schema import flat
 from archlab.sweep.provenance import hash_of
 
-PLAIN = re.compile(r"(?!(?:null|true|false|inf|nan)$)[a-z][a-z0-9_.-]{0,99}", re.IGNORECASE)
+ONE_WORD = re.compile(r"(?!(?:null|true|false|inf|nan)$)[a-z][a-z0-9_.-]{0,99}", re.IGNORECASE)
 """Names that Hydra's grammar reads as one word, and that every disk takes as a file's."""
+
+REFERENCE = re.compile(r"(\\*)\$\{")
+ESCAPED = re.compile(r"(\\*)\1\\\$\{")
 
 
 def check_names(given: Iterable[tuple[str, str]]) -> None:
@@ -46,18 +48,29 @@ def model_files(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, An
     for word in specs:
         if names[word] in group_files("model"):
             raise SpecError(f"{word} is called {names[word]}, as a model that is there already; change its name")
-        check_references(word, specs[word].data)
     choices = {word: choice_of(names[word]) if word in specs else word for word in words}
     return [choices[word] for word in words], {choices[word]: dict(spec.data) for word, spec in specs.items()}
 
 
-def check_references(word: str, keys: Mapping[str, Any]) -> None:
-    """Raises SpecError for a text of a model's file that Hydra, which reads the file, takes for a reference."""
-    for key, value in flat(keys):
-        if isinstance(value, str) and "${" in value:
-            raise SpecError(f"{word}: {key}={value!r} may not have '${{' in a sweep, where it refers to another key")
+def escaped(keys: Any) -> Any:
+    """A model's keys for a file that Hydra reads: a text with ${ in it stays that text, and refers to nothing."""
+    return _texts(keys, lambda text: REFERENCE.sub(r"\1\1\\${", text))
+
+
+def literal(keys: Any) -> Any:
+    """What was escaped."""
+    return _texts(keys, lambda text: ESCAPED.sub(r"\1${", text))
+
+
+def _texts(value: Any, changed: Callable[[str], str]) -> Any:
+    """A tree of plain data, each of its texts changed."""
+    if isinstance(value, Mapping):
+        return {key: _texts(entry, changed) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_texts(entry, changed) for entry in value]
+    return changed(value) if isinstance(value, str) else value
 
 
 def choice_of(name: str) -> str:
     """What Hydra calls a model given by path: its name, or one made from that where Hydra could not read it."""
-    return name if PLAIN.fullmatch(name) else f"model-{hash_of(name)[:12]}"
+    return name if ONE_WORD.fullmatch(name) else f"model-{hash_of(name)[:12]}"

@@ -19,7 +19,7 @@ from archlab.sweep.column_names import of_any_model
 from archlab.sweep.evaluate import Points
 from archlab.sweep.marginals import marginals
 from archlab.sweep.pareto import DEFAULT, LIMIT, Objective, epsilon_front, front, parse_objective
-from archlab.sweep.where import parse_where
+from archlab.sweep.where import Where, parse_where
 
 MOST_FRONT = 20_000
 """Points of a part's front that are stored each: of more, one for each box of 1 % (see epsilon_front)."""
@@ -54,41 +54,54 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Flat places of the rows to store, why each is of note ("": it is not), whether it keeps every `where`."""
+    """Flat places of the rows to store, why each is of note ("": it is not), whether it keeps every `where`.
+
+    `named` are the calculated columns that the conditions are about.
+    """
 
     places: np.ndarray
     why: np.ndarray
     within: np.ndarray
     n_ok: int
     n_excluded: int
+    named: tuple[str, ...] = ()
 
 
 def notable(points: Points, wanted: Wanted) -> Chosen:
     """The rows of a part. Raises SpecError for a condition or an objective on a column that there is not."""
-    within = _within(points, wanted.where)
+    condition = _condition(points, wanted.where)
+    within = _within(points, condition)
+    named = tuple(name for name in condition.names if name not in axis_names(points)) if condition else ()
     n = len(points)
     n_ok = int(points.ok.sum()) * (n // points.ok.size)
     out = points.ok & ~within
     n_out = int(out.sum()) * (n // out.size)
     if wanted.sample == 0:
-        return Chosen(np.arange(n), np.full(n, "all"), _at(within, points.shape, np.arange(n)), n_ok, n_out)
+        return Chosen(np.arange(n), np.full(n, "all"), _at(within, points.shape, np.arange(n)), n_ok, n_out, named)
     sample, best = _spread(n, wanted.sample), _front(points, within & points.ok, wanted)
     places = np.arange(n) if wanted.rows == "all" else np.union1d(sample, best)
     why = np.full(len(places), "", dtype="<U12")
     why[np.searchsorted(places, sample)] = "sample"
     why[np.searchsorted(places, best)] = np.where(np.isin(best, sample), "front sample", "front")
-    return Chosen(places, why, _at(within, points.shape, places), n_ok, n_out)
+    return Chosen(places, why, _at(within, points.shape, places), n_ok, n_out, named)
 
 
-def _within(points: Points, conditions: Sequence[str]) -> np.ndarray:
-    """Which points keep the conditions: an array that broadcasts over the axes."""
+def _condition(points: Points, conditions: Sequence[str]) -> Where | None:
+    """The conditions, read; the columns of other models may be named too. Raises SpecError."""
     if not conditions:
-        return np.ones((1,) * len(points.shape), dtype=bool)
+        return None
     known = known_columns(points)
     try:
-        condition = parse_where(list(conditions), known)
+        return parse_where(list(conditions), known)
     except SpecError:
-        condition = parse_where(list(conditions), [*known, *of_any_model()])
+        return parse_where(list(conditions), [*known, *of_any_model()])
+
+
+def _within(points: Points, condition: Where | None) -> np.ndarray:
+    """Which points keep the condition: an array that broadcasts over the axes."""
+    if condition is None:
+        return np.ones((1,) * len(points.shape), dtype=bool)
+    known = known_columns(points)
     absent = np.full((1,) * len(points.shape), np.nan)  # a column that these models lack
     return condition.mask(lambda name: column(points, name) if name in known else absent)
 

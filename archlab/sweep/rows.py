@@ -26,9 +26,17 @@ MOST_DESCRIBED = 4096
 """Rows whose shape is spelled out in columns of their own."""
 
 
-def unmet(conditions: Sequence[str]) -> str:
-    """Why a point is excluded: 'does not meet `params < 1B`'."""
-    return "does not meet " + " and ".join(f"`{text}`" for text in conditions)
+def unmet(conditions: Sequence[str], absent: Sequence[str] = ()) -> str:
+    """Why a point is excluded: 'does not meet `params < 1B`', and which columns it lacks."""
+    said = "does not meet " + " and ".join(f"`{text}`" for text in conditions)
+    return f"{said}; {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} absent here" if absent else said
+
+
+def _unmet(conditions: Sequence[str], named: Sequence[str], frame: pd.DataFrame) -> list[str]:
+    """Why each row of a frame is excluded, if it is."""
+    lacks = [frame[name].isna().tolist() if name in frame else [True] * len(frame) for name in named]
+    absent = zip(*lacks, strict=True) if lacks else [()] * len(frame)
+    return [unmet(conditions, [name for name, out in zip(named, row, strict=True) if out]) for row in absent]
 
 
 def named_rows(block: Block, points: Points, chosen: Chosen) -> pd.DataFrame:
@@ -42,7 +50,9 @@ def named_rows(block: Block, points: Points, chosen: Chosen) -> pd.DataFrame:
     )
     outside = (frame["status"] == "ok") & ~chosen.within
     frame["status"] = frame["status"].mask(outside, "excluded")
-    frame["reason"] = frame["reason"].mask(outside, unmet(block.wanted.where))
+    if outside.any():
+        said = _unmet(block.wanted.where, chosen.named, frame[outside])
+        frame.loc[outside, "reason"] = pd.Series(said, frame.index[outside], dtype=object)
     frame.insert(0, "kept", chosen.why)
     rest = frame.drop(columns=[c for c in frame.columns if c in own])
     found = pd.concat([pd.DataFrame(front, index=frame.index), rest], axis=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from archlab import yamlfile
 from archlab.config import group_file
-from archlab.errors import SpecError, UnknownNameError, nearest
+from archlab.errors import SpecError, UnknownNameError, closest, nearest
 from archlab.evidence import evidence
 from archlab.fields import check_fields, choice, fields_of, flag, names, real, size, text
 from archlab.hardware import Hardware, load_hardware
@@ -131,11 +131,19 @@ def check_axes(grid: Mapping[str, Any], bases: list[dict[str, Any]], more: Seque
     known = {k: None for data in bases for k in (*known_keys(data), *OTHER_KEYS, *more)}
     for key, values in grid.items() if bases else ():
         if bare_key(key) not in known:
-            raise SpecError(f"unknown key {key}{nearest(bare_key(key), known)}")
+            raise unknown_key(key, known)
         if key in PLACE_KEYS and isinstance(values, list):
             _check_groups(**{key: map(str, values)})
         for value in axis_values(key, values) if key in HARDWARE_KEYS and isinstance(values, list) else ():
             value_type(key, bases).check(key, value)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> SpecError:
+    """The sentence for a key that no base has; the nearest one is spelled as the key was, with `model.` or without."""
+    found = closest(bare_key(key), known)
+    if found and key.startswith("model.") and found not in OTHER_KEYS:
+        found = f"model.{found}"
+    return SpecError(f"unknown key {key}" + (f"; did you mean {found!r}?" if found else ""))
 
 
 def check_space(search: Search, bases: list[dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from archlab.report.load import load_run
 from archlab.report.moves import Move, Step
 from archlab.report.page import heading, render
 from archlab.report.points import cast
-from archlab.report.shapes import EQUAL
+from archlab.report.words import HELD
 
 
 def made(folder, **meta):
@@ -29,8 +29,8 @@ def made(folder, **meta):
 def test_what_is_held_is_not_said_to_change(tmp_path, hold, gone):
     """The rows of the grid change all of these; a run that says one is held speaks of the others."""
     title, more = made(tmp_path, hold=hold, where=[])
-    assert f" at equal {EQUAL[hold]}, the " in title
-    told = title.replace(f" at equal {EQUAL[hold]}", "") + more.split("What does it cost?")[0]
+    assert f" at equal {HELD[hold]}, the " in title
+    told = title.replace(f" at equal {HELD[hold]}", "") + more.split("What does it cost?")[0]
     assert gone not in told and re.search("KV cache|decode step", told)
 
 

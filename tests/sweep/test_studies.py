@@ -11,8 +11,12 @@ import sympy
 import yaml
 
 import archlab
+from archlab.errors import SpecError
 from archlab.paths import data_dir
 from archlab.sweep.argv import prepare
+from archlab.sweep.argv_words import text_of
+from archlab.sweep.column_names import DESCRIBED
+from archlab.sweep.results import describe_point
 from archlab.sweep.study import load_study, studies
 
 QUIET = ["measure=never", "out=run"]
@@ -391,6 +395,38 @@ def test_a_condition_on_what_one_model_lacks_excludes_it(archlab_command, models
     assert {(row.base, row.status) for row in frame.itertuples()} == {
         ("gemma-3-270m", "excluded"), ("recurrentgemma-2b", "ok"),
     }  # fmt: skip
-    assert set(frame["reason"].dropna()) == {f"does not meet `{condition}`"}
+    assert set(frame["reason"].dropna()) == {f"does not meet `{condition}`; kv_recurrent_bytes is absent here"}
     done = archlab_command("sweep", *words[:2], "where=kv_recurent_bytes > 0", "out=other")
     assert done.code == 2 and "did you mean 'kv_recurrent_bytes'?" in done.err
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("where=window <= 2048", "'window' is written beside a point, not calculated"),
+        ("objectives=max d_model", "'d_model' is written beside a point, not calculated"),
+        ("model.local.window=[]", "model.local.window has no values"),
+        ("model.local.window=range(5,5)", "model.local.window has no values"),
+        ("workload.context=[]", "workload.context has no values"),
+        ("model.local.windw=5", "unknown key model.local.windw; did you mean 'model.local.window'?"),
+        ("model.local.windw=5,6", "unknown key model.local.windw; did you mean 'model.local.window'?"),
+        ("model.local.window=-1", "model.local.window=-1 must be a whole number of 1 or more"),
+    ],
+)
+def test_a_key_is_named_as_it_was_typed(word, says):
+    with pytest.raises(SpecError) as told:
+        prepare(["model=gemma-3-1b", "model.mlp.d_ff=4096,8192", word])
+    assert says in str(told.value)
+
+
+def test_an_axis_is_a_column_by_its_last_word():
+    assert prepare(["model=gemma-3-1b", "model.local.window=512,4096", "where=window <= 2048"]).points == 2
+
+
+def test_what_a_row_says_beside_its_columns_is_known():
+    assert {*describe_point(archlab.load("gemma-3-1b"))} <= {*DESCRIBED}
+
+
+@pytest.mark.parametrize("word", ['where=x == "a"', "where='x > 1'", "where=x in ['a', 'b']"])
+def test_quotes_within_a_condition_stay(word):
+    assert text_of(word) == {"'": "x > 1"}.get(word[6], word[6:])

@@ -63,13 +63,13 @@ _DECODE = (metrics.bounds, metrics.predictions)
 
 
 def _caption(cast: Cast) -> str:
-    held = {"params": "the parameters", "flops": "the FLOPs"}.get(cast.run.meta.get("hold") or "")
+    held = words.HELD.get(cast.run.meta.get("hold") or "")
     axis = main_axis(cast.run)
     said = ["Upright axes start at zero."]
     said += [f"A ring marks the {cast.run.usual} shape."] * any(p.released for p in cast.ok)
     said += ["A cross was refused or failed."] * (len(cast.ok) < len(cast.all))
     said += [f"Darker is further along {axis.label}."] if axis and len(cast.groups) > 1 else []
-    return " ".join([*said, *[f"mlp.d_ff was rescaled to hold {held}."] * bool(held)])
+    return " ".join([*said, *[f"{cast.run.pays} was rescaled to hold the {held}."] * bool(held)])
 
 
 def _too_large(cast: Cast, shown: Sequence[Metric]) -> tuple[str, ...]:
