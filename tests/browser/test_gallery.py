@@ -209,6 +209,15 @@ def test_every_table_downloads_as_json_too(opened, reports):
 
 
 @pytest.mark.slow
+def test_a_value_is_whole_on_a_phone(opened):
+    """A name of several words is broken between two of them, where its value would be cut off."""
+    page = opened(COMMITTED / "window" / "index.html", width=400)
+    names = page.locator("[data-fig^=parameters] .ytick, [data-fig^=memory] .ytick").all_text_contents()
+    assert len(names) >= 5 and not any("…" in name for name in names)
+    assert any("4,096" in name for name in names)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_a_committed_report(opened, name):
     """Drawn, quiet, within its folder, no wider than a screen, sorted, filtered, downloaded, readable in both themes."""

@@ -8,11 +8,14 @@ function widthOf(text, size, bold) {
   return ruler.measureText(text).width;
 }
 
-// A name on one line, or broken after its first part, each line at most so many characters.
+// A name on one line, or broken after its first part or between two words, each line at most so many characters.
 function linesOf(text, most) {
   const cut = part => (part.length > most ? part.slice(0, most - 1) + "…" : part);
+  if (text.length <= most) return [text];
   const [first, ...rest] = text.split(" · ");
-  return text.length > most && rest.length ? [cut(first), cut(rest.join(" · "))] : [cut(text)];
+  if (rest.length) return [cut(first), cut(rest.join(" · "))];
+  const at = text.lastIndexOf(" ", most);
+  return at > 0 ? [text.slice(0, at), cut(text.slice(at + 1))] : [cut(text)];
 }
 
 function marked(lines, bold) {
