@@ -100,17 +100,22 @@ def test_fast_is_as_near_in_bf16(preset):
 
 
 def assert_near(found, reference, run):
-    """Within 1e-4 of the largest logit; of a random net that amplifies rounding, as near as the reference is to itself
-    with the last bit of its weights changed at random.
+    """Within 1e-4 of the largest logit. Of a random net that amplifies rounding the reference is itself only so near to
+    the exact numbers as it is with the last bit of its weights changed at random (the farthest of several such changes,
+    of which one may cancel); the fast one rounds in its own way, so the two may be twice as far apart.
     """
     wanted = run(reference)
     allowed = 1e-4 * max(wanted.abs().max().item(), 1e-3)
     if (found - wanted).abs().max() > allowed:
-        other, generator = copy.deepcopy(reference), torch.Generator().manual_seed(5)
-        for parameter in other.parameters():
-            parameter.mul_(1 + 2**-23 * torch.randn(parameter.shape, generator=generator))
-        allowed = max(allowed, (run(other) - wanted).abs().max().item())
+        allowed = max(allowed, *(2 * _changed_by_a_bit(reference, run, wanted, seed) for seed in range(5, 13)))
     torch.testing.assert_close(found, wanted, rtol=0, atol=allowed)
+
+
+def _changed_by_a_bit(reference, run, wanted, seed):
+    other, generator = copy.deepcopy(reference), torch.Generator().manual_seed(seed)
+    for parameter in other.parameters():
+        parameter.mul_(1 + 2**-23 * torch.randn(parameter.shape, generator=generator))
+    return (run(other) - wanted).abs().max().item()
 
 
 @pytest.mark.slow
